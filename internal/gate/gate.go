@@ -1,0 +1,180 @@
+package gate
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+)
+
+// Judge decides whether the ask may pass now. The decision's Because holds one
+// decision for every check, in the order of the package comment.
+func Judge(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
+	standing := Standing(f, now)
+	because := append(standing.Because, Freeze(f, now), patience(f, now))
+	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s passed.", f.Environment.Name), because...)
+}
+
+// Standing judges what must go on holding while a deployment runs: who started
+// it, the stage, the artifacts, and the environment's own checks with the
+// voters' rights of this moment. It leaves out what concerns only the start:
+// freezes and the ask's patience.
+func Standing(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
+	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f)}
+	because = append(because, approvals(f)...)
+	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), because...)
+}
+
+func subject(f Facts) string {
+	return "gate of " + string(lockkeeper.EnvironmentScope(f.Environment.Project, f.Environment.Name))
+}
+
+// initiator passes when everybody behind the run is known and may start
+// deployments here, or is automation that the environment admits.
+func initiator(f Facts) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "initiator", Verdict: lockkeeper.Pass, Code: "initiator_known"}
+	if len(f.Initiators) == 0 {
+		d.Verdict, d.Code = lockkeeper.Fail, "initiator_unknown"
+		d.Sentence = "Nobody can say who started this run."
+		d.Next = "Start the run from an account that a user of the catalog lists under ids."
+		return d
+	}
+	var names []string
+	for _, i := range f.Initiators {
+		one := oneInitiator(f, i)
+		d.Because = append(d.Because, one)
+		if one.Verdict != lockkeeper.Pass && d.Verdict == lockkeeper.Pass {
+			d.Verdict, d.Code, d.Sentence, d.Next = one.Verdict, one.Code, one.Sentence, one.Next
+		}
+		names = append(names, i.name())
+	}
+	if d.Verdict == lockkeeper.Pass {
+		d.Sentence = fmt.Sprintf("The run was started by %s.", strings.Join(names, " and "))
+	}
+	return d
+}
+
+func oneInitiator(f Facts, i Initiator) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "initiator " + i.name(), Verdict: lockkeeper.Fail}
+	switch {
+	case i.Automation && !f.Environment.Automation:
+		d.Code = "automation_not_admitted"
+		d.Sentence = fmt.Sprintf("%s is automation, and the environment %s admits only runs that a person started.", i.name(), f.Environment.Name)
+		d.Next = "Start the run as a person, or set automation: true on the environment; each approval check then asks for one approver more."
+	case i.Automation:
+		d.Verdict, d.Code = lockkeeper.Pass, "automation_admitted"
+		d.Sentence = fmt.Sprintf("%s is automation, which %s admits at the price of one approver more.", i.name(), f.Environment.Name)
+	case i.User == "" || len(i.Persons) == 0:
+		d.Code = "initiator_unknown"
+		d.Sentence = fmt.Sprintf("The account %s that started this run belongs to no user of the catalog.", i.Account)
+		d.Next = "List the account's id under ids of its user, or start the run from a listed account."
+	case i.Right.Verdict != lockkeeper.Pass:
+		d.Code, d.Because = "initiator_not_permitted", []lockkeeper.Decision{i.Right}
+		d.Sentence = fmt.Sprintf("%s started this run and may not start deployments to %s: %s", i.name(), f.Environment.Name, i.Right.Sentence)
+		d.Next = i.Right.Next
+	default:
+		d.Verdict, d.Code, d.Because = lockkeeper.Pass, "initiator_known", []lockkeeper.Decision{i.Right}
+		d.Sentence = fmt.Sprintf("%s started this run and may start deployments here.", i.name())
+	}
+	return d
+}
+
+func (i Initiator) name() string {
+	if i.User != "" {
+		return i.User
+	}
+	return i.Account
+}
+
+// stage passes when the environment's one identity names the asking stage, so
+// that a build stage has no path to a deploy identity.
+func stage(f Facts) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "stage", Verdict: lockkeeper.Fail}
+	asking := f.Ask.Pipeline + "/" + f.Ask.Stage
+	if f.Identity == nil {
+		d.Code = "environment_without_identity"
+		d.Sentence = fmt.Sprintf("The environment %s has no identity, so nothing may be deployed to it.", f.Environment.Name)
+		d.Next = "Add an Identity for this environment to the catalog and name the stages that may hold it."
+		return d
+	}
+	for _, s := range f.Identity.Stages {
+		if s == asking {
+			d.Verdict, d.Code = lockkeeper.Pass, "stage_named"
+			d.Sentence = fmt.Sprintf("The identity %s names the stage %s.", f.Identity.Name, asking)
+			return d
+		}
+	}
+	d.Code = "stage_not_named"
+	d.Sentence = fmt.Sprintf("The stage %s may not hold the identity %s.", asking, f.Identity.Name)
+	d.Next = fmt.Sprintf("Deploy from one of its stages: %s.", strings.Join(f.Identity.Stages, ", "))
+	return d
+}
+
+// artifacts says who vouches for each digest. Production demands, for each, a
+// record by another stage of the same pipeline for the same commit.
+func artifacts(f Facts) lockkeeper.Decision {
+	var because []lockkeeper.Decision
+	for _, a := range f.Ask.Artifacts {
+		because = append(because, oneArtifact(f, a))
+	}
+	return lockkeeper.All("artifacts", "Each artifact is vouched for as this environment demands.", because...)
+}
+
+func oneArtifact(f Facts, a lockkeeper.Artifact) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "artifact " + a.Name, Verdict: lockkeeper.Pass}
+	for _, r := range f.Records {
+		if r.vouches(f.Ask, a) {
+			d.Code = "artifact_recorded"
+			d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s from this commit.", a.Name, r.Pipeline, r.Stage, r.Run)
+			return d
+		}
+	}
+	d.Code = "artifact_claimed"
+	d.Sentence = fmt.Sprintf("The digest of %s is only claimed by the deploying stage; no other stage recorded it.", a.Name)
+	if f.Environment.Tier == catalog.Production {
+		d.Verdict = lockkeeper.Fail
+		d.Next = fmt.Sprintf("Let the build stage run: lockkeeper artifact record %s=%s", a.Name, a.Digest)
+	}
+	return d
+}
+
+func (r Record) vouches(ask lockkeeper.Ask, a lockkeeper.Artifact) bool {
+	return r.Artifact == a && r.Pipeline == ask.Pipeline && r.Stage != ask.Stage &&
+		r.Repository == ask.Repository && r.Commit == ask.Commit
+}
+
+// Freeze waits while any freeze covers the environment, and a pass holds until
+// the next one begins.
+func Freeze(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "freeze", Verdict: lockkeeper.Pass, Code: "not_frozen", Sentence: "No freeze covers this environment."}
+	for _, z := range f.Freezes {
+		switch {
+		case now.Before(z.From):
+			if from := z.From; d.Until == nil || from.Before(*d.Until) {
+				d.Until = &from
+			}
+		case now.Before(z.Until):
+			one := lockkeeper.Decision{Subject: "freeze " + z.Name, Verdict: lockkeeper.Wait, Code: "frozen"}
+			one.Sentence = fmt.Sprintf("%s is frozen until %s: %s", z.Scope, z.Until, z.Reason)
+			one.Next = "Wait for its end, or ask whoever administers the environment to lift the freeze."
+			d.Because = append(d.Because, one)
+		}
+	}
+	if len(d.Because) > 0 {
+		first := d.Because[0]
+		d.Verdict, d.Code, d.Sentence, d.Next, d.Until = lockkeeper.Wait, first.Code, first.Sentence, first.Next, nil
+	}
+	return d
+}
+
+func patience(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
+	if now.Before(f.Deadline) {
+		deadline := f.Deadline
+		return lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Pass, Code: "in_time", Until: &deadline,
+			Sentence: fmt.Sprintf("The ask may wait until %s.", f.Deadline)}
+	}
+	return lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Fail, Code: "timed_out",
+		Sentence: fmt.Sprintf("The ask waited until %s and nobody let it through in time.", f.Deadline),
+		Next:     "Start a new run and ask again."}
+}
