@@ -144,3 +144,8 @@ func (a Ask) Digest() (Digest, error) {
 	}
 	return DigestOf(append([]byte(askDomain), b...)), nil
 }
+
+// HandleDigest is the digest under which a deployment's handle is known: the
+// secret that a job makes for itself, and whose digest alone it sends with its
+// ask.
+func HandleDigest(handle string) Digest { return digestFields("lockkeeper.handle.v1", handle) }

@@ -1,0 +1,277 @@
+// Package api is the wire of Lockkeeper: the requests and replies of its REST
+// API under /api/v1, and the Go client for it.
+//
+// Errors are RFC 9457 problems (see Problem). Times are RFC 3339 in UTC with
+// milliseconds. The server describes the same API as OpenAPI 3.1 under
+// /api/v1/openapi.json.
+package api
+
+import (
+	"net/http"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// SetUp makes the first administrator with the server's one-time code.
+type SetUp struct {
+	Code     string `json:"code" doc:"the one-time code that the server printed" maxLength:"100"`
+	User     string `json:"user" doc:"name of the first administrator" maxLength:"63"`
+	Password string `json:"password" doc:"12 to 256 bytes" maxLength:"1024"`
+}
+
+// SignIn asks for a session.
+type SignIn struct {
+	User     string `json:"user" maxLength:"63"`
+	Password string `json:"password" maxLength:"1024"`
+}
+
+// Session is a person's sign-in.
+type Session struct {
+	Secret  string            `json:"secret" doc:"bearer token of the session; shown once"`
+	User    string            `json:"user"`
+	Expires lockkeeper.Moment `json:"expires"`
+}
+
+// Invitation lets a user choose a password.
+type Invitation struct {
+	User string `json:"user"`
+	Code string `json:"code" doc:"one-time code; shown once"`
+}
+
+// Enrol chooses a password with an invitation's code.
+type Enrol struct {
+	User     string `json:"user" maxLength:"63"`
+	Code     string `json:"code" maxLength:"100"`
+	Password string `json:"password" maxLength:"1024"`
+}
+
+// Challenge asks a person to prove himself by a run on a CI platform.
+type Challenge struct {
+	Challenge string `json:"challenge"`
+	Audience  string `json:"audience" doc:"what the audience of the run's token must be"`
+}
+
+// Proof sends the challenge with the run's token.
+type Proof struct {
+	Challenge string `json:"challenge" maxLength:"63"`
+}
+
+// Proven says who has proved himself.
+type Proven struct {
+	User string `json:"user"`
+}
+
+// File is one governance document file.
+type File struct {
+	Name string `json:"name" maxLength:"1000"`
+	Data string `json:"data"`
+}
+
+// Apply puts a catalog in force.
+type Apply struct {
+	Base    int    `json:"base" doc:"number of the revision that this was planned against"`
+	Message string `json:"message,omitempty" maxLength:"2000"`
+	Files   []File `json:"files" maxItems:"10000"`
+}
+
+// Change is one difference between two revisions.
+type Change struct {
+	Kind    string `json:"kind"`
+	Project string `json:"project,omitempty"`
+	Name    string `json:"name"`
+	Verb    string `json:"verb" enum:"added,changed,removed"`
+}
+
+// Applied is what applying did.
+type Applied struct {
+	Revision int               `json:"revision"`
+	Digest   lockkeeper.Digest `json:"digest"`
+	Changes  []Change          `json:"changes"`
+}
+
+// Catalog is the catalog in force.
+type Catalog struct {
+	Revision  int               `json:"revision"`
+	Digest    lockkeeper.Digest `json:"digest"`
+	Documents []any             `json:"documents" doc:"every resource, with its kind"`
+}
+
+// Artifacts are recorded by a pipeline stage.
+type Artifacts struct {
+	Artifacts []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`
+}
+
+// Recorded is what was recorded, and for which stage.
+type Recorded struct {
+	Project   string                `json:"project"`
+	Pipeline  string                `json:"pipeline"`
+	Stage     string                `json:"stage"`
+	Artifacts []lockkeeper.Artifact `json:"artifacts"`
+}
+
+// OpenDeployment is the ask of a pipeline stage.
+type OpenDeployment struct {
+	Project     string                `json:"project,omitempty" maxLength:"63"`
+	Environment string                `json:"environment" maxLength:"63"`
+	Artifacts   []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`
+	Parameters  map[string]string     `json:"parameters,omitempty"`
+	Handle      lockkeeper.Digest     `json:"handle" doc:"digest of the handle that the job made for itself"`
+}
+
+// Approval is somebody's approval of an ask.
+type Approval struct {
+	User    string            `json:"user"`
+	Comment string            `json:"comment,omitempty"`
+	At      lockkeeper.Moment `json:"at"`
+}
+
+// Initiator is who stands behind a run.
+type Initiator struct {
+	Account    string              `json:"account" doc:"id on the CI platform"`
+	Name       string              `json:"name,omitempty"`
+	Automation bool                `json:"automation,omitempty"`
+	Persons    []lockkeeper.Person `json:"persons,omitempty"`
+}
+
+// Lease is the right of one job to obtain tokens.
+type Lease struct {
+	Identity   string            `json:"identity"`
+	Subject    string            `json:"subject"`
+	Started    lockkeeper.Moment `json:"started"`
+	Ends       lockkeeper.Moment `json:"ends"`
+	Tokens     int               `json:"tokens" doc:"handed out so far"`
+	TokensTill lockkeeper.Moment `json:"tokens_till,omitzero" doc:"when the last of them ends"`
+	Audiences  []string          `json:"audiences,omitempty" doc:"what its tokens may be for"`
+}
+
+// End says how a deployment ended and what of it may live on outside.
+type End struct {
+	At            lockkeeper.Moment `json:"at"`
+	Reason        string            `json:"reason,omitempty"`
+	By            string            `json:"by,omitempty"`
+	ExitCode      int               `json:"exit_code"`
+	TokensOutside int               `json:"tokens_outside" doc:"tokens that cannot be called back"`
+	OutsideTill   lockkeeper.Moment `json:"outside_till,omitzero" doc:"until when a target may still take them"`
+}
+
+// Deployment is one ask and what became of it.
+type Deployment struct {
+	ID         string               `json:"id"`
+	Status     string               `json:"status" enum:"waiting,running,succeeded,failed,rejected,cancelled,timed_out,indeterminate"`
+	Ask        lockkeeper.Ask       `json:"ask"`
+	Digest     lockkeeper.Digest    `json:"digest" doc:"of the whole ask; what an approval is for"`
+	Opened     lockkeeper.Moment    `json:"opened"`
+	Deadline   lockkeeper.Moment    `json:"deadline"`
+	Entry      int64                `json:"entry" doc:"position of its first journal entry"`
+	Initiators []Initiator          `json:"initiators"`
+	Approvals  []Approval           `json:"approvals"`
+	Gate       *lockkeeper.Decision `json:"gate,omitempty" doc:"how the gate stands now"`
+	Lease      *Lease               `json:"lease,omitempty"`
+	End        *End                 `json:"end,omitempty"`
+	Seen       string               `json:"seen" doc:"give it back to wait for what differs from this"`
+}
+
+// Deployments is a list, newest first.
+type Deployments struct {
+	Deployments []Deployment `json:"deployments"`
+}
+
+// Vote approves or rejects the ask with this digest.
+type Vote struct {
+	Digest  lockkeeper.Digest `json:"digest"`
+	Comment string            `json:"comment,omitempty" maxLength:"2000"`
+}
+
+// Claim asks for the lease.
+type Claim struct {
+	Handle string `json:"handle" maxLength:"200"`
+}
+
+// EndDeployment is the job's own word on how it went.
+type EndDeployment struct {
+	ExitCode int `json:"exit_code"`
+}
+
+// Cancel ends a deployment.
+type Cancel struct {
+	Reason string `json:"reason,omitempty" maxLength:"2000"`
+}
+
+// Keys are what somebody outside needs to verify receipts and proofs.
+type Keys struct {
+	Origin        string `json:"origin"`
+	CheckpointKey string `json:"checkpoint_key"`
+	ReceiptKey    string `json:"receipt_key"`
+}
+
+// About says what the server is.
+type About struct {
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience" doc:"what CI tokens for this server are for"`
+	Revision int    `json:"revision" doc:"of the catalog in force"`
+	Version  string `json:"version"`
+}
+
+// HandlePrefix begins every handle, so that one is told apart from a session
+// and from a CI platform's token.
+const HandlePrefix = "lkh_"
+
+// A Problem is an error as RFC 9457 writes it, with a stable code, the way out,
+// and the decision behind it.
+type Problem struct {
+	Type     string               `json:"type"`
+	Title    string               `json:"title"`
+	Status   int                  `json:"status"`
+	Detail   string               `json:"detail"`
+	Instance string               `json:"instance,omitempty" doc:"id under which the server's log has the cause"`
+	Code     string               `json:"code"`
+	Next     string               `json:"next,omitempty"`
+	Field    string               `json:"field,omitempty"`
+	Decision *lockkeeper.Decision `json:"decision,omitempty"`
+}
+
+// Error is the detail with the way out.
+func (p *Problem) Error() string { return p.Refusal().Error() }
+
+// GetStatus is the HTTP status.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// ContentType is application/problem+json, as RFC 9457 asks.
+func (p *Problem) ContentType(string) string { return "application/problem+json" }
+
+// statuses maps the kinds of error to HTTP statuses, in both directions.
+var statuses = map[lockkeeper.Kind]int{
+	lockkeeper.Invalid: http.StatusUnprocessableEntity, lockkeeper.Unauthenticated: http.StatusUnauthorized,
+	lockkeeper.Forbidden: http.StatusForbidden, lockkeeper.NotFound: http.StatusNotFound, lockkeeper.Conflict: http.StatusConflict,
+	lockkeeper.Unavailable: http.StatusServiceUnavailable, lockkeeper.Limited: http.StatusTooManyRequests,
+}
+
+// ProblemOf renders a refusal. An error without a kind becomes "internal
+// error" under the given id; its text stays inside.
+func ProblemOf(err error, id string) *Problem {
+	r := lockkeeper.RefusalOf(err)
+	if r == nil {
+		return &Problem{Type: "about:blank", Title: "internal", Status: http.StatusInternalServerError, Code: "internal_error", Instance: id,
+			Detail: "Internal error.", Next: "Look for " + id + " in the server's log."}
+	}
+	return &Problem{Type: "about:blank", Title: r.Kind.String(), Status: statuses[r.Kind], Detail: r.Sentence, Code: r.Code,
+		Next: r.Next, Field: r.Field, Decision: r.Decision}
+}
+
+// Refusal is the problem as the error that it was made from.
+func (p *Problem) Refusal() *lockkeeper.Refusal {
+	kind := lockkeeper.Unavailable
+	for k, status := range statuses {
+		if status == p.Status {
+			kind = k
+		}
+	}
+	if p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusUnsupportedMediaType {
+		kind = lockkeeper.Invalid
+	}
+	code := p.Code
+	if code == "" {
+		code = "http_" + http.StatusText(p.Status)
+	}
+	return &lockkeeper.Refusal{Kind: kind, Code: code, Sentence: p.Detail, Next: p.Next, Field: p.Field, Decision: p.Decision}
+}

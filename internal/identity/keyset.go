@@ -1,0 +1,148 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/token"
+)
+
+// keys are what is known of one issuer. The lock is held while a fetch runs, so
+// that many callers make one fetch; other issuers have locks of their own.
+type keys struct {
+	mu      sync.Mutex
+	set     token.KeySet
+	got     lockkeeper.Moment // when the set was fetched; zero: never
+	tried   lockkeeper.Moment // when the last fetch was begun
+	failure error             // of the last fetch; nil if it went well
+}
+
+// keySet is the issuer's key set, fetched when there is none, when it is old,
+// or when it lacks the key; at most once in fetchPause. A bad signature under a
+// key that is known never causes a fetch.
+func (v *Verifier) keySet(ctx context.Context, issuer, kid string, now lockkeeper.Moment) (token.KeySet, error) {
+	k, err := v.keysOf(issuer)
+	if err != nil {
+		return token.KeySet{}, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	lacking := k.got.IsZero() || !k.set.Has(kid)
+	old := !k.got.IsZero() && now.Sub(k.got) >= freshKeys
+	if (lacking || old) && (k.tried.IsZero() || now.Sub(k.tried) >= fetchPause) {
+		k.tried = now
+		// One caller's impatience must not fail the fetch for the others.
+		set, err := v.fetch(context.WithoutCancel(ctx), issuer)
+		k.failure = err
+		if err == nil {
+			k.set, k.got = set, now
+		}
+	}
+	if k.got.IsZero() || now.Sub(k.got) >= staleKeys {
+		return token.KeySet{}, away(issuer, k.failure)
+	}
+	if k.failure != nil && !k.set.Has(kid) {
+		return token.KeySet{}, away(issuer, k.failure) // the key may be new; nobody can say
+	}
+	return k.set, nil
+}
+
+func away(issuer string, cause error) error {
+	if cause == nil {
+		cause = errors.New("not fetched yet")
+	}
+	return lockkeeper.Unavailable.Errorf("issuer_unreachable", "The key set of %s cannot be had: %v.", issuer, cause).
+		WithNext("Check that this server reaches the issuer; ask again in %s.", fetchPause).WithCause(cause)
+}
+
+func (v *Verifier) keysOf(issuer string) (*keys, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.issuers[issuer]
+	if k == nil {
+		if len(v.issuers) >= maxIssuers {
+			return nil, lockkeeper.Unavailable.Errorf("issuers_crowded", "More than %d issuers were configured since the start.", maxIssuers).WithNext("Start the server again.")
+		}
+		k = &keys{}
+		v.issuers[issuer] = k
+	}
+	return k, nil
+}
+
+// fetch reads the issuer's discovery document and its key set. The document
+// must name exactly the issuer (OpenID Connect Discovery 1.0, section 4.3), and
+// the key set must lie on https, or on the issuer's own origin when that is a
+// loopback address.
+func (v *Verifier) fetch(ctx context.Context, issuer string) (token.KeySet, error) {
+	base, err := url.Parse(issuer)
+	if err != nil || base.Scheme != "https" && !(base.Scheme == "http" && loopback(base.Hostname())) {
+		return token.KeySet{}, fmt.Errorf("the issuer is neither https nor http on a loopback address")
+	}
+	data, err := v.get(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return token.KeySet{}, err
+	}
+	var doc struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return token.KeySet{}, fmt.Errorf("its discovery document is no JSON object")
+	}
+	if doc.Issuer != issuer {
+		return token.KeySet{}, fmt.Errorf("its discovery document is of another issuer")
+	}
+	at, err := url.Parse(doc.Keys)
+	if err != nil || at.User != nil || at.Scheme != "https" && (at.Scheme != base.Scheme || at.Host != base.Host) {
+		return token.KeySet{}, fmt.Errorf("its jwks_uri is neither https nor on its own address")
+	}
+	if data, err = v.get(ctx, doc.Keys); err != nil {
+		return token.KeySet{}, err
+	}
+	set, err := token.ParseKeySet(data)
+	if err != nil {
+		return token.KeySet{}, err
+	}
+	if set.Len() == 0 {
+		return token.KeySet{}, fmt.Errorf("its key set has no usable key")
+	}
+	return set, nil
+}
+
+func (v *Verifier) get(ctx context.Context, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("its address is malformed")
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := v.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("it does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("it answers %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, token.MaxKeySet+1))
+	if err != nil {
+		return nil, fmt.Errorf("its answer breaks off: %w", err)
+	}
+	if len(data) > token.MaxKeySet {
+		return nil, fmt.Errorf("its answer has more than %d bytes", token.MaxKeySet)
+	}
+	return data, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,201 @@
+package identity
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/token"
+)
+
+// An Issuer is a CI platform as the catalog names it.
+type Issuer struct {
+	Provider string // name in the catalog
+	Platform string // github
+	URL      string // exact iss
+	Audience string // the one audience that its tokens must have
+}
+
+// Options of a Verifier; zero values are the safe, working defaults.
+type Options struct {
+	HTTP *http.Client // default: no redirects, 10 s, no proxy surprises
+}
+
+// Bounds of time.
+const (
+	skew        = 30 * time.Second // between the platform's clock and ours
+	longestLife = 15 * time.Minute // of a token, exp - iat
+	freshKeys   = 10 * time.Minute // after which a key set is fetched anew
+	staleKeys   = 24 * time.Hour   // for which an old set serves an issuer that is away
+	fetchPause  = 30 * time.Second // between two fetches from one issuer
+)
+
+// A Verifier verifies tokens and keeps the issuers' key sets. It is safe for
+// use by many goroutines.
+type Verifier struct {
+	client *http.Client
+
+	mu      sync.Mutex
+	issuers map[string]*keys // by URL; bounded by what the catalog configures
+}
+
+// maxIssuers bounds the key sets that are kept.
+const maxIssuers = 256
+
+// NewVerifier makes a verifier.
+func NewVerifier(o Options) *Verifier {
+	client := o.HTTP
+	if client == nil {
+		client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: 8 * time.Second}}
+	}
+	lean := *client
+	lean.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Verifier{client: &lean, issuers: map[string]*keys{}}
+}
+
+// algorithms that a platform signs with.
+var algorithms = map[string][]string{"github": {"RS256", "ES256"}}
+
+// Workload verifies a token of one of the issuers at now and gives the record
+// of the job that it vouches for. Refusals are Unauthenticated with a code of
+// their own, or Unavailable issuer_unreachable; none holds a part of the token.
+func (v *Verifier) Workload(ctx context.Context, issuers []Issuer, raw string, now lockkeeper.Moment) (lockkeeper.Workload, error) {
+	var none lockkeeper.Workload
+	var all []string
+	for _, i := range issuers {
+		all = append(all, algorithms[i.Platform]...)
+	}
+	u, err := token.Parse(raw, all)
+	if err != nil {
+		return none, err
+	}
+	var fitting []Issuer
+	for _, i := range issuers {
+		if i.URL == u.Issuer() {
+			fitting = append(fitting, i)
+		}
+	}
+	if len(fitting) == 0 {
+		return none, lockkeeper.Unauthenticated.Errorf("issuer_unknown", "The token's issuer %.120q is no provider of the catalog.", u.Issuer()).
+			WithNext("Add a Provider with exactly this issuer to the catalog, or use a platform that it has.")
+	}
+	keys, err := v.keySet(ctx, fitting[0].URL, u.KeyID(), now)
+	if err != nil {
+		return none, err
+	}
+	claims, err := u.Verify(keys)
+	if err != nil {
+		return none, err
+	}
+	return record(fitting, claims, now)
+}
+
+// record checks what every platform's tokens must have, finds the one provider
+// whose audience fits, and lets its platform's adapter read the rest.
+func record(fitting []Issuer, c token.Claims, now lockkeeper.Moment) (lockkeeper.Workload, error) {
+	var w lockkeeper.Workload
+	audience, err := onlyAudience(c)
+	if err != nil {
+		return w, err
+	}
+	var issuer *Issuer
+	var wanted []string
+	for _, i := range fitting {
+		wanted = append(wanted, i.Audience)
+		if i.Audience == audience && audience != "" {
+			issuer = &i
+		}
+	}
+	if issuer == nil {
+		return w, lockkeeper.Unauthenticated.Errorf("audience_differs", "The token is for %.120q, not for %s.", audience, strings.Join(wanted, " or ")).
+			WithNext("Ask the platform for a token with this server's audience.")
+	}
+	issued, expires, err := times(c, now)
+	if err != nil {
+		return w, err
+	}
+	jti, err := needed(c, "jti")
+	if err != nil {
+		return w, err
+	}
+	w = lockkeeper.Workload{Provider: issuer.Provider, Platform: issuer.Platform, Issuer: issuer.URL, Audience: audience,
+		TokenID: lockkeeper.TokenIDOf(issuer.URL, jti), Issued: lockkeeper.MomentOf(issued), Expires: lockkeeper.MomentOf(expires)}
+	return w, github(&w, c)
+}
+
+func onlyAudience(c token.Claims) (string, error) {
+	list, ok, err := c.Strings("aud")
+	if err != nil || !ok || len(list) == 0 {
+		return "", lockkeeper.Unauthenticated.Errorf("claim_missing", "The token names no audience.").WithNext("Ask the platform for a token with this server's audience.")
+	}
+	if len(list) > 1 {
+		return "", lockkeeper.Unauthenticated.Errorf("audience_differs", "The token is for %d audiences; it must be for this server alone.", len(list)).
+			WithNext("Ask the platform for a token with this server's audience only.")
+	}
+	return list[0], nil
+}
+
+// times checks exp, iat and nbf (RFC 7519, section 4.1) against now.
+func times(c token.Claims, now lockkeeper.Moment) (issued, expires time.Time, err error) {
+	fresh := "Fetch a fresh token and ask again; if it goes on, compare the clocks."
+	read := func(name string, must bool) (time.Time, bool) {
+		t, ok, e := c.Time(name)
+		if err == nil && (e != nil || must && !ok) {
+			err = lockkeeper.Unauthenticated.Errorf("claim_missing", "The token has no fit claim %s.", name).WithNext("Use a platform whose tokens carry it.")
+		}
+		return t, ok
+	}
+	issued, _ = read("iat", true)
+	expires, _ = read("exp", true)
+	notBefore, has := read("nbf", false)
+	if err != nil {
+		return issued, expires, err
+	}
+	at := now.Time()
+	switch {
+	case !at.Before(expires.Add(skew)):
+		err = lockkeeper.Unauthenticated.Errorf("token_expired", "The token ended at %s, and it is %s.", lockkeeper.MomentOf(expires), now).WithNext("%s", fresh)
+	case issued.After(at.Add(skew)) || has && notBefore.After(at.Add(skew)):
+		err = lockkeeper.Unauthenticated.Errorf("token_not_yet_valid", "The token is of a time that has not come; it is %s here.", now).WithNext("%s", fresh)
+	case expires.Sub(issued) > longestLife || !expires.After(issued):
+		err = lockkeeper.Unauthenticated.Errorf("token_lifetime", "The token was made to live %s; at most %s is taken.", expires.Sub(issued), longestLife).WithNext("Ask the platform for short-lived tokens.")
+	case at.Sub(issued) > longestLife+skew:
+		err = lockkeeper.Unauthenticated.Errorf("token_too_old", "The token was made at %s, too long ago.", lockkeeper.MomentOf(issued)).WithNext("%s", fresh)
+	}
+	return issued, expires, err
+}
+
+// needed is a text claim that must be there, short and free of control
+// characters.
+func needed(c token.Claims, name string) (string, error) {
+	f, err := fact(c, name)
+	if err != nil {
+		return "", err
+	}
+	if f.Value == "" {
+		return "", lockkeeper.Unauthenticated.Errorf("claim_missing", "The token has no claim %s.", name).WithNext("Use a platform whose tokens carry it.")
+	}
+	return f.Value, nil
+}
+
+// maxValue bounds one value of a record.
+const maxValue = 1024
+
+// fact is a text claim, or absent.
+func fact(c token.Claims, name string) (lockkeeper.Fact, error) {
+	s, ok, err := c.String(name)
+	if err != nil {
+		return lockkeeper.Fact{}, lockkeeper.Unauthenticated.Errorf("claim_type", "The token's claim %s is not a text.", name).WithNext("Use a platform whose tokens have it as a text.")
+	}
+	if !ok {
+		return lockkeeper.Fact{}, nil
+	}
+	if len(s) > maxValue || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd }) {
+		return lockkeeper.Fact{}, lockkeeper.Unauthenticated.Errorf("claim_malformed", "The token's claim %s is too long or has control characters.", name).WithNext("Rename what it names on the platform.")
+	}
+	return lockkeeper.SignedFact(s), nil
+}

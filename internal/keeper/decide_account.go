@@ -1,0 +1,211 @@
+package keeper
+
+import (
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/journal"
+)
+
+// makeSetupCode replaces the one-time code of the first administrator.
+type makeSetupCode struct {
+	Code lockkeeper.Digest `json:"code"`
+}
+
+func (makeSetupCode) name() string  { return "setup.make_code" }
+func (makeSetupCode) about() string { return "setup" }
+func (c makeSetupCode) decide(w *world, by Caller, _ lockkeeper.Moment) ([]event, any, error) {
+	if w.Setup.Done || !by.Keeper {
+		return nil, nil, lockkeeper.Conflict.Errorf("setup_done", "The first administrator has entered already.").
+			WithNext("Sign in: lockkeeper login")
+	}
+	return []event{&setupCodeMade{Code: c.Code}}, nil, nil
+}
+
+// completeSetup lets the first administrator in, and puts the catalog in force
+// that makes him one.
+type completeSetup struct {
+	Code       lockkeeper.Digest
+	User       string
+	Credential string
+	First      *Rules
+}
+
+func (completeSetup) name() string   { return "setup.complete" }
+func (completeSetup) about() string  { return "setup" }
+func (c completeSetup) next() *Rules { return c.First }
+func (c completeSetup) decide(w *world, _ Caller, _ lockkeeper.Moment) ([]event, any, error) {
+	if w.Setup.Done {
+		return nil, nil, lockkeeper.Conflict.Errorf("setup_done", "The first administrator has entered already.").
+			WithNext("Sign in: lockkeeper login")
+	}
+	if w.Setup.Code == "" || w.Setup.Code != c.Code {
+		return nil, nil, lockkeeper.Unauthenticated.Errorf("setup_code_wrong", "This is not the server's one-time code.").
+			WithNext("Read the code that the server printed when it was started last.")
+	}
+	applied := revisionOf(c.First.Catalog, w.Revision.Number+1)
+	applied.Changes = changesBetween(w.rules.Catalog, c.First.Catalog)
+	applied.Message = "The first administrator."
+	return []event{&setupCompleted{User: c.User, Credential: c.Credential}, applied}, nil, nil
+}
+
+// firstCatalog makes one user an organisation administrator.
+func firstCatalog(user string) (*Rules, error) {
+	doc := "kind: User\nname: " + user + "\n---\nkind: Assignment\nname: first-administrator\nrole: organisation-administrator\nprincipal: user:" + user + "\nscope: /\n"
+	c, problems := catalog.Read([]catalog.File{{Name: "first administrator", Data: []byte(doc)}})
+	if err := problems.Err(); err != nil {
+		return nil, lockkeeper.Invalid.Errorf("user_malformed", "The user cannot be made: %v", err)
+	}
+	return compileRules(documentsOf(c))
+}
+
+// inviteAccount gives a user of the catalog a one-time code to choose a
+// password with.
+type inviteAccount struct {
+	User string            `json:"user"`
+	Code lockkeeper.Digest `json:"-"`
+}
+
+func (inviteAccount) name() string    { return "account.invite" }
+func (c inviteAccount) about() string { return "user/" + c.User }
+func (c inviteAccount) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if _, err := w.may(by, lockkeeper.InviteAccounts, lockkeeper.Root, now); err != nil {
+		return nil, nil, err
+	}
+	u, known := w.rules.Catalog.Users[c.User]
+	if !known || u.Off || u.Automation {
+		return nil, nil, lockkeeper.Forbidden.Errorf("user_unknown", "The catalog has no user %q who may sign in.", c.User).
+			WithNext("Add the user to the catalog and apply it: lockkeeper apply DIR")
+	}
+	return []event{&accountInvited{User: c.User, Code: c.Code, By: by.User, Expires: now.Add(invitationLife)}}, nil, nil
+}
+
+// enrolAccount chooses a password with a one-time code.
+type enrolAccount struct {
+	User       string
+	Code       lockkeeper.Digest
+	Credential string
+}
+
+func (enrolAccount) name() string    { return "account.enrol" }
+func (c enrolAccount) about() string { return "user/" + c.User }
+func (c enrolAccount) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	a := w.Accounts[c.User]
+	if a == nil || a.Invitation == nil || a.Invitation.Code != c.Code || !now.Before(a.Invitation.Expires) {
+		return nil, nil, lockkeeper.Unauthenticated.Errorf("invitation_wrong", "This is no invitation that holds now.").
+			WithNext("Ask an access administrator for a new one: lockkeeper accounts invite %s", c.User)
+	}
+	return []event{&accountEnrolled{User: c.User, Credential: c.Credential, Maker: a.Invitation.By}}, nil, nil
+}
+
+// challengeAccount asks the owner of an account to prove himself.
+type challengeAccount struct {
+	Challenge string
+}
+
+func (challengeAccount) name() string  { return "account.challenge" }
+func (challengeAccount) about() string { return "account" }
+func (c challengeAccount) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if w.Accounts[by.User] == nil {
+		return nil, nil, lockkeeper.Forbidden.Errorf("person_needed", "Only a person who has signed in may do this.").WithNext("Run: lockkeeper login")
+	}
+	if len(w.rules.Catalog.Users[by.User].IDs) == 0 {
+		return nil, nil, lockkeeper.Forbidden.Errorf("account_not_linked", "The catalog lists no account of %s on a CI platform, so a run cannot prove anything.", by.User).
+			WithNext("Ask an access administrator to list it under ids of the user.")
+	}
+	return []event{&accountChallenged{User: by.User, Challenge: c.Challenge, Expires: now.Add(challengeLife)}}, nil, nil
+}
+
+// proveAccount is a run on a CI platform that the owner of the account started
+// and whose token's audience carries the challenge. From then on the account
+// counts as its owner and no more as whoever made its credential.
+type proveAccount struct {
+	Challenge string
+	Job       lockkeeper.Workload
+}
+
+func (proveAccount) name() string  { return "account.prove" }
+func (proveAccount) about() string { return "account" }
+func (c proveAccount) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if err := w.useToken(c.Job, "proof", "", now); err != nil {
+		return nil, nil, err
+	}
+	u, known := w.rules.Catalog.UserOf(c.Job.Provider, c.Job.Actor.Value)
+	if !known || !c.Job.Actor.Known() {
+		return nil, nil, lockkeeper.Forbidden.Errorf("initiator_unknown", "The account that started this run belongs to no user of the catalog.").
+			WithNext("List the account's id under ids of its user.")
+	}
+	a := w.Accounts[u.Name]
+	if a == nil || a.Challenge == nil || c.Challenge == "" || a.Challenge.Value != c.Challenge || !now.Before(a.Challenge.Expires) {
+		return nil, nil, lockkeeper.Forbidden.Errorf("challenge_wrong", "The user %s was not asked this challenge, or it is over.", u.Name).
+			WithNext("Ask for one, signed in as that user: lockkeeper accounts challenge")
+	}
+	if c.Job.Attempt != 1 || scheduled(c.Job.Event.Value) {
+		return nil, nil, lockkeeper.Forbidden.Errorf("rerun_unknown", "Only the first attempt of a run that a person started proves who that person is.").
+			WithNext("Start a new run.")
+	}
+	return []event{&accountProven{User: u.Name, Token: c.Job.TokenID, Expires: c.Job.Expires, Job: c.Job.JobKey()}}, proven{u.Name}, nil
+}
+
+// proven is the answer to proveAccount.
+type proven struct {
+	User string `json:"user"`
+}
+
+// startSession signs a person in whose password was checked before.
+type startSession struct {
+	Session    Session
+	Credential string // the credential that was checked; another one in force refuses
+}
+
+func (startSession) name() string    { return "session.start" }
+func (c startSession) about() string { return "user/" + c.Session.User }
+func (c startSession) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	a := w.Accounts[c.Session.User]
+	u, known := w.rules.Catalog.Users[c.Session.User]
+	if a == nil || a.Credential != c.Credential || !known || u.Off || u.Automation {
+		return nil, nil, errSignIn()
+	}
+	s := c.Session
+	s.Started, s.Expires = now, now.Add(sessionLife)
+	return []event{&sessionStarted{Session: s}}, s, nil
+}
+
+// errSignIn is the one answer to a failed sign-in, whatever failed.
+func errSignIn() error {
+	return lockkeeper.Unauthenticated.Errorf("sign_in_failed", "The user or the password is wrong.").
+		WithNext("Try again, or ask an access administrator for an invitation.")
+}
+
+// endSession signs out.
+type endSession struct{}
+
+func (endSession) name() string  { return "session.end" }
+func (endSession) about() string { return "" }
+func (endSession) decide(_ *world, by Caller, _ lockkeeper.Moment) ([]event, any, error) {
+	return []event{&sessionEnded{ID: by.Session, User: by.User}}, nil, nil
+}
+
+// documentsOf are the canonical documents of a catalog.
+func documentsOf(c *catalog.Catalog) [][]byte {
+	var out [][]byte
+	for _, d := range c.Documents() {
+		out = append(out, d.Data)
+	}
+	return out
+}
+
+func revisionOf(c *catalog.Catalog, number int) *catalogApplied {
+	ev := &catalogApplied{Number: number, Digest: c.Digest()}
+	for _, d := range c.Documents() {
+		ev.Documents = append(ev.Documents, d.Digest)
+	}
+	return ev
+}
+
+func journalDocuments(c *catalog.Catalog) []journal.Document {
+	var out []journal.Document
+	for _, d := range c.Documents() {
+		out = append(out, journal.Document{Digest: d.Digest, Data: d.Data})
+	}
+	return out
+}

@@ -1,0 +1,319 @@
+package keeper
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+)
+
+// openDeployment asks to put artifacts into an environment.
+type openDeployment struct {
+	ID          string                `json:"-"`
+	Job         lockkeeper.Workload   `json:"-"`
+	Project     string                `json:"project"`
+	Environment string                `json:"environment"`
+	Artifacts   []lockkeeper.Artifact `json:"artifacts"`
+	Parameters  map[string]string     `json:"parameters,omitempty"`
+	Handle      lockkeeper.Digest     `json:"handle"`
+}
+
+func (c openDeployment) name() string { return "deployment.open" }
+func (c openDeployment) about() string {
+	return "deployments/" + c.Project + "/" + c.Environment
+}
+
+// decide opens the deployment, or refuses what can never pass: an unknown
+// environment, a stage that the identity does not name, a run that nobody can
+// be named for, artifacts that nobody vouches for.
+func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if err := w.useToken(c.Job, deploymentSubject(c.ID), c.Handle, now); err != nil {
+		return nil, nil, err
+	}
+	ask, err := w.askOf(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	digest, err := ask.Digest()
+	if err != nil {
+		return nil, nil, lockkeeper.Invalid.Errorf("ask_malformed", "The ask has no digest: %v.", err)
+	}
+	scope := lockkeeper.EnvironmentScope(ask.Project, ask.Environment)
+	env, ok := w.rules.Catalog.Environments[scope]
+	if !ok {
+		return nil, nil, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %q.", ask.Project, ask.Environment).
+			WithNext("Name an environment of the catalog: %s.", environmentsOf(w.rules.Catalog, ask.Project))
+	}
+	origins, err := w.origins(c.Job)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := w.waitingAt(ask); n >= maxWaiting {
+		return nil, nil, lockkeeper.Limited.Errorf("gate_crowded", "%d deployments to %s have not ended.", n, ask.Environment).
+			WithNext("End or cancel some of them first: lockkeeper deployments list")
+	}
+	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins}
+	facts, err := w.facts(d, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	verdict := gate.Judge(facts, now)
+	if verdict.Verdict == lockkeeper.Fail || verdict.Verdict == lockkeeper.Error {
+		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	}
+	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Revision: w.Revision.Number}}, opened{c.ID}, nil
+}
+
+// opened is the answer to openDeployment.
+type opened struct {
+	ID string `json:"id"`
+}
+
+// askOf is the whole ask: what the job asks for and what its platform vouches
+// for, with the one stage that the catalog finds for it.
+func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
+	artifacts, err := lockkeeper.NewArtifacts(c.Artifacts)
+	if err != nil {
+		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("artifacts_malformed", "%v.", err).WithNext("Name each artifact once as NAME=sha256:HEX.")
+	}
+	if err := lockkeeper.CheckParameters(c.Parameters); err != nil {
+		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("parameters_malformed", "%v.", err)
+	}
+	pipeline, stage, err := w.stageOf(c.Job)
+	if err != nil {
+		return lockkeeper.Ask{}, err
+	}
+	if c.Project != "" && c.Project != pipeline.Project {
+		return lockkeeper.Ask{}, lockkeeper.Forbidden.Errorf("project_differs", "This job is of the project %s, not %s.", pipeline.Project, c.Project).
+			WithNext("Leave the project out; the job's own is used.")
+	}
+	j := c.Job
+	return lockkeeper.Ask{Action: lockkeeper.DeployAction, Project: pipeline.Project, Environment: c.Environment,
+		Pipeline: pipeline.Name, Stage: stage.Name, Provider: j.Provider, Repository: j.Repository.Value, Run: j.Run.Value,
+		Attempt: j.Attempt, Ref: j.Ref.Value, Commit: j.Commit.Value,
+		Definition: lockkeeper.Definition{Path: j.DefinitionPath.Value, Ref: j.DefinitionRef.Value, Commit: j.DefinitionCommit.Value},
+		Artifacts:  artifacts, Parameters: c.Parameters}, nil
+}
+
+// stageOf is the one stage that a workload is of, or a refusal with every
+// reason.
+func (w *world) stageOf(job lockkeeper.Workload) (catalog.Pipeline, catalog.Stage, error) {
+	pipeline, stage, d := w.rules.Catalog.StageOf(job)
+	if d.Verdict != lockkeeper.Pass {
+		return pipeline, stage, lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithDecision(d)
+	}
+	return pipeline, stage, nil
+}
+
+func (w *world) waitingAt(ask lockkeeper.Ask) int {
+	n := 0
+	for _, d := range w.Deployments {
+		if d.Ask.Project == ask.Project && d.Ask.Environment == ask.Environment {
+			n++
+		}
+	}
+	return n
+}
+
+func environmentsOf(c *catalog.Catalog, project string) string {
+	var names []string
+	for _, e := range c.Environments {
+		if e.Project == project {
+			names = append(names, e.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "it has none"
+	}
+	slices.Sort(names)
+	return fmt.Sprint(names)
+}
+
+// alive finds a deployment that has not ended, for whoever may see it.
+func (w *world) alive(id string) (*Deployment, error) {
+	d := w.Deployments[id]
+	if d == nil {
+		return nil, lockkeeper.Conflict.Errorf("deployment_ended", "The deployment %s does not exist or has ended.", id).
+			WithNext("Look at it: lockkeeper deployments show %s", id).WithField(id)
+	}
+	return d, nil
+}
+
+// vote approves or rejects an ask.
+type vote struct {
+	Deployment string            `json:"deployment"`
+	Approve    bool              `json:"approve"`
+	Digest     lockkeeper.Digest `json:"digest"` // of the ask that the voter saw
+	Comment    string            `json:"comment,omitempty"`
+}
+
+func (c vote) name() string {
+	if c.Approve {
+		return "deployment.approve"
+	}
+	return "deployment.reject"
+}
+func (c vote) about() string { return deploymentSubject(c.Deployment) }
+
+func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	d, err := w.alive(c.Deployment)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.fits(d, now); err != nil {
+		return nil, nil, err
+	}
+	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	if _, err := w.may(by, lockkeeper.ApproveDeployments, scope, now); err != nil {
+		return nil, nil, err
+	}
+	facts, err := w.facts(d, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	mine := Vote{User: by.User, Approve: c.Approve, Digest: d.Digest, At: now, Persons: w.persons(by.User)}
+	ballot := w.ballot(d, facts.Environment, mine, now)
+	verdict := gate.Admissible(facts, ballot)
+	if verdict.Verdict != lockkeeper.Pass {
+		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	}
+	if !c.Approve {
+		end := End{Status: Rejected, At: now, Reason: c.Comment, By: by.User}
+		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
+	}
+	for _, other := range facts.Votes {
+		if slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts) {
+			return nil, nil, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this deployment already, as %s; one person fills one place.", ballot.Counts, other.User).
+				WithNext("Ask another person.")
+		}
+	}
+	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
+		Right: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
+}
+
+// fits refuses a vote that is not for exactly this ask.
+func (c vote) fits(d *Deployment, now lockkeeper.Moment) error {
+	switch {
+	case len(c.Comment) > maxComment:
+		return lockkeeper.Invalid.Errorf("comment_long", "The comment has %d bytes, more than %d.", len(c.Comment), maxComment)
+	case c.Digest != d.Digest:
+		return lockkeeper.Conflict.Errorf("ask_differs", "The vote is for the ask %.20s…, and this deployment's ask is %.20s….", c.Digest, d.Digest).
+			WithNext("Look at the deployment again and vote for what you see.")
+	case d.Status != Waiting:
+		return lockkeeper.Conflict.Errorf("not_waiting", "The deployment is %s; it waits for nobody.", d.Status)
+	case !now.Before(d.Deadline):
+		return lockkeeper.Conflict.Errorf("timed_out", "The ask waited until %s and nobody let it through in time.", d.Deadline).WithNext("Start a new run and ask again.")
+	}
+	return nil
+}
+
+// cancelDeployment ends a deployment and its lease.
+type cancelDeployment struct {
+	Deployment string `json:"deployment"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func (c cancelDeployment) name() string  { return "deployment.cancel" }
+func (c cancelDeployment) about() string { return deploymentSubject(c.Deployment) }
+
+// decide lets whoever started the run cancel it, whoever holds its handle, and
+// whoever holds deployments/cancel there.
+func (c cancelDeployment) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	d, err := w.alive(c.Deployment)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(c.Reason) > maxComment {
+		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The reason has %d bytes, more than %d.", len(c.Reason), maxComment)
+	}
+	var right lockkeeper.Decision
+	if by.Holder != d.ID && !w.startedBy(d, by.User) {
+		scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+		if right, err = w.may(by, lockkeeper.CancelDeployments, scope, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	end := End{Status: Cancelled, At: now, Reason: c.Reason, By: by.String()}
+	end.TokensOutside, end.OutsideTill = d.residue(now)
+	return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: right, Revision: w.Revision.Number}}, opened{d.ID}, nil
+}
+
+func (w *world) startedBy(d *Deployment, user string) bool {
+	if user == "" {
+		return false
+	}
+	person := w.rules.Catalog.PersonOf(user)
+	return slices.ContainsFunc(d.Initiators, func(o Origin) bool { return slices.Contains(o.Persons, person) })
+}
+
+// endDeployment is the job's own word on how it went.
+type endDeployment struct {
+	Deployment string `json:"deployment"`
+	ExitCode   int    `json:"exit_code"`
+}
+
+func (c endDeployment) name() string  { return "deployment.end" }
+func (c endDeployment) about() string { return deploymentSubject(c.Deployment) }
+
+func (c endDeployment) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	d, err := w.alive(c.Deployment)
+	if err != nil {
+		return nil, nil, err
+	}
+	if by.Holder != d.ID {
+		return nil, nil, lockkeeper.Forbidden.Errorf("handle_needed", "Only the job that holds the deployment may say how it went.").
+			WithNext("Cancel it instead: lockkeeper deployments cancel %s", d.ID)
+	}
+	if d.Status != Running {
+		return nil, nil, lockkeeper.Conflict.Errorf("not_running", "The deployment is %s; nothing of it has run.", d.Status).
+			WithNext("Cancel it: lockkeeper deployments cancel %s", d.ID)
+	}
+	end := End{Status: Succeeded, At: now, By: by.String(), ExitCode: c.ExitCode}
+	switch {
+	case !now.Before(d.Lease.Ends):
+		end.Status, end.Reason = Indeterminate, fmt.Sprintf("The lease ended at %s, before the job said how it went.", d.Lease.Ends)
+	case c.ExitCode != 0:
+		end.Status = Failed
+	}
+	end.TokensOutside, end.OutsideTill = d.residue(now)
+	return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Revision: w.Revision.Number}}, opened{d.ID}, nil
+}
+
+// sweep writes down what arithmetic has ended already: asks out of patience and
+// leases out of time. It is bookkeeping; nothing waits for it.
+type sweep struct{}
+
+func (sweep) name() string  { return "sweep" }
+func (sweep) about() string { return "" }
+
+func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	var ids []string
+	for id, d := range w.Deployments {
+		if d.overdue(now) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	var out []event
+	for _, id := range ids[:min(len(ids), 100)] {
+		out = append(out, w.expire(w.Deployments[id], now))
+	}
+	return out, nil, nil
+}
+
+func (d *Deployment) overdue(now lockkeeper.Moment) bool {
+	return d.Status == Waiting && !now.Before(d.Deadline) || d.Status == Running && !now.Before(d.Lease.Ends)
+}
+
+func (w *world) expire(d *Deployment, now lockkeeper.Moment) event {
+	end := End{Status: TimedOut, At: now, Reason: fmt.Sprintf("Nobody let it through until %s.", d.Deadline)}
+	if d.Status == Running {
+		end.Status, end.Reason = Indeterminate, fmt.Sprintf("The lease ended at %s, before the job said how it went.", d.Lease.Ends)
+	}
+	end.TokensOutside, end.OutsideTill = d.residue(now)
+	return &deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Revision: w.Revision.Number}
+}

@@ -1,0 +1,146 @@
+package keeper
+
+import (
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// A Status says where a deployment stands.
+type Status string
+
+// The statuses. Waiting and Running are alive; the others are final.
+const (
+	Waiting       Status = "waiting"       // at the gate
+	Running       Status = "running"       // a job holds the lease
+	Succeeded     Status = "succeeded"     //
+	Failed        Status = "failed"        // the job says so
+	Rejected      Status = "rejected"      // an approver said no
+	Cancelled     Status = "cancelled"     //
+	TimedOut      Status = "timed_out"     // the ask's patience ended
+	Indeterminate Status = "indeterminate" // the lease ended before the job said how it went
+)
+
+// Final reports whether the deployment has ended.
+func (s Status) Final() bool { return s != Waiting && s != Running }
+
+// A Deployment is the fold of the entries about one ask.
+type Deployment struct {
+	ID         string            `json:"id"`
+	Status     Status            `json:"status"`
+	Ask        lockkeeper.Ask    `json:"ask"`
+	Digest     lockkeeper.Digest `json:"digest"` // of the ask: what an approval is for
+	Opened     lockkeeper.Moment `json:"opened"`
+	OpenedSeq  int64             `json:"opened_seq"`
+	Deadline   lockkeeper.Moment `json:"deadline"`  // when the ask's patience ends
+	Requester  lockkeeper.Digest `json:"requester"` // key of the job that asked
+	Handle     lockkeeper.Digest `json:"handle"`    // digest of the handle that came with the ask
+	Initiators []Origin          `json:"initiators"`
+	Votes      []Vote            `json:"votes,omitempty"`
+	Lease      *Lease            `json:"lease,omitempty"`
+	End        *End              `json:"end,omitempty"`
+	EndedSeq   int64             `json:"ended_seq,omitempty"`
+}
+
+// An Origin is one party behind a run, as the CI platform names it. Who that is
+// among the catalog's users is looked up live.
+type Origin struct {
+	Provider   string `json:"provider"`
+	Account    string `json:"account,omitempty"` // immutable id on the platform
+	Name       string `json:"name,omitempty"`
+	Automation bool   `json:"automation,omitempty"` // started by a schedule
+	// Persons that the account belonged to when the ask was opened. They stay
+	// excluded whatever the catalog says later.
+	Persons []lockkeeper.Person `json:"persons,omitempty"`
+}
+
+// A Vote is one person's verdict on an ask.
+type Vote struct {
+	User    string              `json:"user"`
+	Approve bool                `json:"approve"`
+	Digest  lockkeeper.Digest   `json:"digest"` // of the ask it is for
+	Comment string              `json:"comment,omitempty"`
+	Persons []lockkeeper.Person `json:"persons"` // whom the account counted as at the vote
+	At      lockkeeper.Moment   `json:"at"`
+	Seq     int64               `json:"seq"`
+	Right   lockkeeper.Decision `json:"right"` // by which path, at the vote
+}
+
+// A Lease is the right of one job to obtain tokens for one identity.
+type Lease struct {
+	ID         string              `json:"id"`
+	Job        lockkeeper.Digest   `json:"job"`    // key of the job that holds it
+	Handle     lockkeeper.Digest   `json:"handle"` // digest of the handle that it must show
+	Identity   string              `json:"identity"`
+	Subject    string              `json:"subject"` // of its tokens
+	Started    lockkeeper.Moment   `json:"started"`
+	Ends       lockkeeper.Moment   `json:"ends"`
+	Seq        int64               `json:"seq"`
+	Gate       lockkeeper.Decision `json:"gate"`                 // what let it through
+	Tokens     int                 `json:"tokens"`               // handed out so far
+	TokensTill lockkeeper.Moment   `json:"tokens_till,omitzero"` // when the last of them ends
+}
+
+// Live reports whether tokens may be obtained under l at now, by arithmetic
+// alone.
+func (d *Deployment) leaseLive(now lockkeeper.Moment) bool {
+	return d.Status == Running && d.Lease != nil && d.End == nil && now.Before(d.Lease.Ends)
+}
+
+// An End says how a deployment ended and what of it may live on outside.
+type End struct {
+	Status   Status            `json:"status"`
+	At       lockkeeper.Moment `json:"at"`
+	Reason   string            `json:"reason,omitempty"`
+	By       string            `json:"by,omitempty"`
+	ExitCode int               `json:"exit_code"`
+	// Tokens that were handed out and cannot be called back, and until when a
+	// target that only looks at their expiry may still take them.
+	TokensOutside int               `json:"tokens_outside"`
+	OutsideTill   lockkeeper.Moment `json:"outside_till,omitzero"`
+}
+
+func (d *Deployment) clone() *Deployment {
+	c := *d
+	c.Votes = append([]Vote(nil), d.Votes...)
+	if d.Lease != nil {
+		l := *d.Lease
+		c.Lease = &l
+	}
+	if d.End != nil {
+		e := *d.End
+		c.End = &e
+	}
+	return &c
+}
+
+// residue is what may live on outside if the deployment ended at now.
+func (d *Deployment) residue(now lockkeeper.Moment) (tokens int, till lockkeeper.Moment) {
+	if d.Lease == nil || !now.Before(d.Lease.TokensTill) {
+		return 0, lockkeeper.Moment{}
+	}
+	return d.Lease.Tokens, d.Lease.TokensTill
+}
+
+// vote returns the user's approval, if there is one.
+func (d *Deployment) approvals() []Vote {
+	var out []Vote
+	for _, v := range d.Votes {
+		if v.Approve && v.Digest == d.Digest {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+const (
+	answerLife     = 24 * time.Hour
+	tokenGrace     = 2 * time.Minute // past a token's end, for the clocks' difference
+	maxComment     = 2000
+	invitationLife = 72 * time.Hour
+	challengeLife  = 30 * time.Minute
+	sessionLife    = 12 * time.Hour
+)
+
+// refusalWindow is the time in which equal refusals are recorded once.
+const refusalWindow = time.Minute

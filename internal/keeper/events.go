@@ -1,0 +1,483 @@
+package keeper
+
+import (
+	"fmt"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+)
+
+// eventKinds makes an empty body for every kind and version ever written. A
+// meaning is never changed in place: a new version is added.
+var eventKinds = map[string]func() event{
+	"journal.started/1":     func() event { return new(journalStarted) },
+	"setup.code_made/1":     func() event { return new(setupCodeMade) },
+	"setup.completed/1":     func() event { return new(setupCompleted) },
+	"catalog.applied/1":     func() event { return new(catalogApplied) },
+	"account.invited/1":     func() event { return new(accountInvited) },
+	"account.enrolled/1":    func() event { return new(accountEnrolled) },
+	"account.challenged/1":  func() event { return new(accountChallenged) },
+	"account.proven/1":      func() event { return new(accountProven) },
+	"session.started/1":     func() event { return new(sessionStarted) },
+	"session.ended/1":       func() event { return new(sessionEnded) },
+	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
+	"deployment.opened/1":   func() event { return new(deploymentOpened) },
+	"deployment.approved/1": func() event { return new(deploymentApproved) },
+	"lease.granted/1":       func() event { return new(leaseGranted) },
+	"token.granted/1":       func() event { return new(tokenGranted) },
+	"deployment.ended/1":    func() event { return new(deploymentEnded) },
+	"refusal.made/1":        func() event { return new(refusalMade) },
+}
+
+// one gives every event the version 1 until it has another.
+type one struct{}
+
+func (one) version() int       { return 1 }
+func (one) subjects() []string { return nil }
+
+// journalStarted is entry 0.
+type journalStarted struct {
+	one
+	Log Log `json:"log"`
+}
+
+func (*journalStarted) kind() string { return "journal.started" }
+func (ev *journalStarted) apply(s *State, e Entry) error {
+	if e.Seq != 0 {
+		return fmt.Errorf("a journal starts only once")
+	}
+	s.Log = ev.Log
+	return nil
+}
+
+// setupCodeMade replaces the one-time code of the first administrator.
+type setupCodeMade struct {
+	one
+	Code lockkeeper.Digest `json:"code"`
+}
+
+func (*setupCodeMade) kind() string { return "setup.code_made" }
+func (ev *setupCodeMade) apply(s *State, _ Entry) error {
+	s.Setup.Code = ev.Code
+	return nil
+}
+
+// setupCompleted makes the first administrator's account.
+type setupCompleted struct {
+	one
+	User       string `json:"user"`
+	Credential string `json:"credential"`
+}
+
+func (*setupCompleted) kind() string          { return "setup.completed" }
+func (ev *setupCompleted) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *setupCompleted) apply(s *State, e Entry) error {
+	s.Setup = Setup{Done: true}
+	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Proven: true, Since: e.Time}
+	return nil
+}
+
+// catalogApplied puts a catalog in force.
+type catalogApplied struct {
+	one
+	Number    int                 `json:"number"`
+	Digest    lockkeeper.Digest   `json:"digest"`
+	Documents []lockkeeper.Digest `json:"documents"`
+	Changes   []ChangedDocument   `json:"changes,omitempty"`
+	Message   string              `json:"message,omitempty"`
+}
+
+// A ChangedDocument is one difference between two revisions of the catalog.
+type ChangedDocument struct {
+	Kind    catalog.Kind `json:"kind"`
+	Project string       `json:"project,omitempty"`
+	Name    string       `json:"name"`
+	Verb    string       `json:"verb"` // added, changed, removed
+}
+
+func (*catalogApplied) kind() string       { return "catalog.applied" }
+func (*catalogApplied) subjects() []string { return []string{"catalog"} }
+func (ev *catalogApplied) apply(s *State, e Entry) error {
+	if ev.Number != s.Revision.Number+1 {
+		return fmt.Errorf("revision %d does not follow %d", ev.Number, s.Revision.Number)
+	}
+	s.Revision = Revision{Number: ev.Number, Digest: ev.Digest, Documents: ev.Documents, Seq: e.Seq}
+	return nil
+}
+
+// accountInvited gives a user a one-time code to choose a password with.
+type accountInvited struct {
+	one
+	User    string            `json:"user"`
+	Code    lockkeeper.Digest `json:"code"`
+	By      string            `json:"invited_by"`
+	Expires lockkeeper.Moment `json:"expires"`
+}
+
+func (*accountInvited) kind() string          { return "account.invited" }
+func (ev *accountInvited) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *accountInvited) apply(s *State, _ Entry) error {
+	a := s.Accounts[ev.User]
+	if a == nil {
+		a = &Account{User: ev.User}
+		s.Accounts[ev.User] = a
+	}
+	a.Invitation = &Invitation{Code: ev.Code, By: ev.By, Expires: ev.Expires}
+	return nil
+}
+
+// accountEnrolled gives the account a password. Until its owner proves himself
+// the account counts as whoever made the invitation.
+type accountEnrolled struct {
+	one
+	User       string `json:"user"`
+	Credential string `json:"credential"`
+	Maker      string `json:"maker"`
+}
+
+func (*accountEnrolled) kind() string          { return "account.enrolled" }
+func (ev *accountEnrolled) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *accountEnrolled) apply(s *State, e Entry) error {
+	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time}
+	for id, session := range s.Sessions {
+		if session.User == ev.User {
+			delete(s.Sessions, id) // a new password ends what the old one opened
+		}
+	}
+	return nil
+}
+
+// accountChallenged asks the owner to prove himself.
+type accountChallenged struct {
+	one
+	User      string            `json:"user"`
+	Challenge string            `json:"challenge"`
+	Expires   lockkeeper.Moment `json:"expires"`
+}
+
+func (*accountChallenged) kind() string          { return "account.challenged" }
+func (ev *accountChallenged) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *accountChallenged) apply(s *State, _ Entry) error {
+	a := s.Accounts[ev.User]
+	if a == nil {
+		return fmt.Errorf("there is no account %s", ev.User)
+	}
+	a.Challenge = &Challenge{Value: ev.Challenge, Expires: ev.Expires}
+	return nil
+}
+
+// accountProven says that the owner started a run that carried the challenge.
+type accountProven struct {
+	one
+	User    string            `json:"user"`
+	Token   lockkeeper.Digest `json:"token"`
+	Expires lockkeeper.Moment `json:"token_expires"`
+	Job     lockkeeper.Digest `json:"job"`
+}
+
+func (*accountProven) kind() string          { return "account.proven" }
+func (ev *accountProven) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *accountProven) apply(s *State, e Entry) error {
+	a := s.Accounts[ev.User]
+	if a == nil {
+		return fmt.Errorf("there is no account %s", ev.User)
+	}
+	a.Proven, a.Challenge = true, nil
+	s.bindToken(ev.Token, TokenUse{For: "proof", Job: ev.Job, Expires: ev.Expires.Add(tokenGrace)}, e.Time)
+	return nil
+}
+
+// sessionStarted is a person's sign-in.
+type sessionStarted struct {
+	one
+	Session Session `json:"session"`
+}
+
+func (*sessionStarted) kind() string          { return "session.started" }
+func (ev *sessionStarted) subjects() []string { return []string{"user/" + ev.Session.User} }
+func (ev *sessionStarted) apply(s *State, e Entry) error {
+	var oldest *Session
+	n := 0
+	for id, other := range s.Sessions {
+		if !e.Time.Before(other.Expires) {
+			delete(s.Sessions, id)
+			continue
+		}
+		if other.User != ev.Session.User {
+			continue
+		}
+		n++
+		if oldest == nil || other.Started.Before(oldest.Started) || other.Started == oldest.Started && other.ID < oldest.ID {
+			oldest = other
+		}
+	}
+	if n >= maxSessions {
+		delete(s.Sessions, oldest.ID)
+	}
+	session := ev.Session
+	s.Sessions[session.ID] = &session
+	return nil
+}
+
+// sessionEnded is a sign-out.
+type sessionEnded struct {
+	one
+	ID   string `json:"id"`
+	User string `json:"user"`
+}
+
+func (*sessionEnded) kind() string          { return "session.ended" }
+func (ev *sessionEnded) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *sessionEnded) apply(s *State, _ Entry) error {
+	delete(s.Sessions, ev.ID)
+	return nil
+}
+
+// artifactRecorded says that a stage vouched for digests.
+type artifactRecorded struct {
+	one
+	Project      string                `json:"project"`
+	Pipeline     string                `json:"pipeline"`
+	Stage        string                `json:"stage"`
+	Repository   string                `json:"repository"`
+	Commit       string                `json:"commit"`
+	Run          string                `json:"run"`
+	Artifacts    []lockkeeper.Artifact `json:"artifacts"`
+	Token        lockkeeper.Digest     `json:"token"`
+	TokenExpires lockkeeper.Moment     `json:"token_expires"`
+	Job          lockkeeper.Digest     `json:"job"`
+	Revision     int                   `json:"revision"`
+}
+
+func (*artifactRecorded) kind() string { return "artifact.recorded" }
+func (ev *artifactRecorded) subjects() []string {
+	out := []string{"project/" + ev.Project}
+	for _, a := range ev.Artifacts {
+		out = append(out, "artifact/"+string(a.Digest))
+	}
+	return out
+}
+func (ev *artifactRecorded) apply(s *State, e Entry) error {
+	list := s.Records[ev.Project]
+	for _, a := range ev.Artifacts {
+		list = append(list, gate.Record{Artifact: a, Pipeline: ev.Pipeline, Stage: ev.Stage,
+			Repository: ev.Repository, Commit: ev.Commit, Run: ev.Run, At: e.Time})
+	}
+	if over := len(list) - maxRecords; over > 0 {
+		list = append([]gate.Record(nil), list[over:]...)
+	}
+	s.Records[ev.Project] = list
+	s.bindToken(ev.Token, TokenUse{For: "artifacts", Job: ev.Job, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
+	return nil
+}
+
+// deploymentOpened is an ask that may wait at the gate.
+type deploymentOpened struct {
+	one
+	ID           string              `json:"id"`
+	Ask          lockkeeper.Ask      `json:"ask"`
+	Digest       lockkeeper.Digest   `json:"digest"`
+	Deadline     lockkeeper.Moment   `json:"deadline"`
+	Handle       lockkeeper.Digest   `json:"handle"`
+	Job          lockkeeper.Digest   `json:"job"`
+	Token        lockkeeper.Digest   `json:"token"`
+	TokenExpires lockkeeper.Moment   `json:"token_expires"`
+	Initiators   []Origin            `json:"initiators"`
+	Gate         lockkeeper.Decision `json:"gate"` // how the gate stood at the opening
+	Revision     int                 `json:"revision"`
+}
+
+func (*deploymentOpened) kind() string { return "deployment.opened" }
+func (ev *deploymentOpened) subjects() []string {
+	return []string{deploymentSubject(ev.ID), "deployments", "deployments/" + ev.Ask.Project, "deployments/" + ev.Ask.Project + "/" + ev.Ask.Environment}
+}
+func (ev *deploymentOpened) apply(s *State, e Entry) error {
+	if s.Deployments[ev.ID] != nil {
+		return fmt.Errorf("the deployment %s is open already", ev.ID)
+	}
+	s.Deployments[ev.ID] = ev.deployment(e)
+	s.bindToken(ev.Token, TokenUse{For: deploymentSubject(ev.ID), Job: ev.Job, Handle: ev.Handle, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
+	return nil
+}
+
+func (ev *deploymentOpened) deployment(e Entry) *Deployment {
+	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators}
+}
+
+// deploymentApproved is one person's approval. A rejection ends the deployment
+// and is a deploymentEnded.
+type deploymentApproved struct {
+	one
+	ID       string              `json:"id"`
+	User     string              `json:"user"`
+	Digest   lockkeeper.Digest   `json:"digest"`
+	Comment  string              `json:"comment,omitempty"`
+	Persons  []lockkeeper.Person `json:"persons"`
+	Right    lockkeeper.Decision `json:"right"`
+	Revision int                 `json:"revision"`
+}
+
+func (*deploymentApproved) kind() string { return "deployment.approved" }
+func (ev *deploymentApproved) subjects() []string {
+	return []string{deploymentSubject(ev.ID), "user/" + ev.User}
+}
+func (ev *deploymentApproved) apply(s *State, e Entry) error {
+	return s.onDeployment(ev.ID, func(d *Deployment) { ev.on(d, e) })
+}
+func (ev *deploymentApproved) on(d *Deployment, e Entry) {
+	d.Votes = append(d.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment,
+		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right})
+}
+
+// leaseGranted is the re-verification, the release and the grant, in one.
+type leaseGranted struct {
+	one
+	Deployment   string              `json:"deployment"`
+	Lease        string              `json:"lease"`
+	Digest       lockkeeper.Digest   `json:"digest"` // of the ask
+	Job          lockkeeper.Digest   `json:"job"`
+	Handle       lockkeeper.Digest   `json:"handle"`
+	Identity     string              `json:"identity"`
+	Subject      string              `json:"subject"`
+	Ends         lockkeeper.Moment   `json:"ends"`
+	Token        lockkeeper.Digest   `json:"token"`
+	TokenExpires lockkeeper.Moment   `json:"token_expires"`
+	Gate         lockkeeper.Decision `json:"gate"`
+	Revision     int                 `json:"revision"`
+}
+
+func (*leaseGranted) kind() string { return "lease.granted" }
+func (ev *leaseGranted) subjects() []string {
+	return []string{deploymentSubject(ev.Deployment), "identity/" + ev.Subject}
+}
+func (ev *leaseGranted) apply(s *State, e Entry) error {
+	s.bindToken(ev.Token, TokenUse{For: deploymentSubject(ev.Deployment), Job: ev.Job, Handle: ev.Handle, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
+	return s.onDeployment(ev.Deployment, func(d *Deployment) { ev.on(d, e) })
+}
+func (ev *leaseGranted) on(d *Deployment, e Entry) {
+	d.Status = Running
+	d.Lease = &Lease{ID: ev.Lease, Job: ev.Job, Handle: ev.Handle, Identity: ev.Identity, Subject: ev.Subject,
+		Started: e.Time, Ends: ev.Ends, Seq: e.Seq, Gate: ev.Gate}
+}
+
+// tokenGranted is the decision to hand out one token. The token is signed only
+// after this entry is durable.
+type tokenGranted struct {
+	one
+	Deployment   string              `json:"deployment"`
+	Lease        string              `json:"lease"`
+	ID           string              `json:"jti"`
+	Audience     string              `json:"audience"`
+	Subject      string              `json:"subject"`
+	Expires      lockkeeper.Moment   `json:"expires"`
+	Token        lockkeeper.Digest   `json:"token"`
+	TokenExpires lockkeeper.Moment   `json:"token_expires"`
+	Job          lockkeeper.Digest   `json:"job"`
+	Handle       lockkeeper.Digest   `json:"handle"`
+	Standing     lockkeeper.Decision `json:"standing"`
+	Revision     int                 `json:"revision"`
+}
+
+func (*tokenGranted) kind() string { return "token.granted" }
+func (ev *tokenGranted) subjects() []string {
+	return []string{deploymentSubject(ev.Deployment), "identity/" + ev.Subject}
+}
+func (ev *tokenGranted) apply(s *State, e Entry) error {
+	s.bindToken(ev.Token, TokenUse{For: deploymentSubject(ev.Deployment), Job: ev.Job, Handle: ev.Handle, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
+	return s.onDeployment(ev.Deployment, func(d *Deployment) { ev.on(d) })
+}
+func (ev *tokenGranted) on(d *Deployment) {
+	d.Lease.Tokens++
+	if d.Lease.TokensTill.Before(ev.Expires) {
+		d.Lease.TokensTill = ev.Expires
+	}
+}
+
+// deploymentEnded ends a deployment and its lease, for whatever reason.
+type deploymentEnded struct {
+	one
+	ID       string              `json:"id"`
+	End      End                 `json:"end"`
+	Digest   lockkeeper.Digest   `json:"digest"`
+	Decision lockkeeper.Decision `json:"decision,omitzero"` // why it was allowed, or why it had to be
+	Revision int                 `json:"revision"`
+}
+
+func (*deploymentEnded) kind() string          { return "deployment.ended" }
+func (ev *deploymentEnded) subjects() []string { return []string{deploymentSubject(ev.ID)} }
+func (ev *deploymentEnded) apply(s *State, e Entry) error {
+	if s.Deployments[ev.ID] == nil {
+		return fmt.Errorf("the deployment %s is not open", ev.ID)
+	}
+	delete(s.Deployments, ev.ID)
+	return nil
+}
+func (ev *deploymentEnded) on(d *Deployment, e Entry) {
+	end := ev.End
+	d.Status, d.End, d.EndedSeq = end.Status, &end, e.Seq
+}
+
+// refusalMade records that an authenticated caller was refused. Count is 1 for
+// the first, and how many more came for one that repeats.
+type refusalMade struct {
+	one
+	Command  string               `json:"command"`
+	Subject  string               `json:"subject,omitempty"`
+	Code     string               `json:"code"`
+	Sentence string               `json:"sentence"`
+	Decision *lockkeeper.Decision `json:"decision,omitempty"`
+	Caller   string               `json:"caller,omitempty"` // of refusals that came again
+	Count    int                  `json:"count"`
+	Revision int                  `json:"revision"`
+}
+
+func (*refusalMade) kind() string { return "refusal.made" }
+func (ev *refusalMade) subjects() []string {
+	if ev.Subject == "" {
+		return nil
+	}
+	return []string{ev.Subject}
+}
+func (*refusalMade) apply(*State, Entry) error { return nil }
+
+func deploymentSubject(id string) string { return "deployment/" + id }
+
+func (s *State) onDeployment(id string, change func(*Deployment)) error {
+	d := s.Deployments[id]
+	if d == nil {
+		return fmt.Errorf("the deployment %s is not open", id)
+	}
+	change(d)
+	return nil
+}
+
+// foldDeployment rebuilds one deployment from the entries about it, oldest
+// first. It is how ended deployments are read back.
+func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
+	var d *Deployment
+	for i, e := range entries {
+		if ev, ok := bodies[i].(*deploymentOpened); ok {
+			d = ev.deployment(e)
+			continue
+		}
+		if d == nil {
+			continue // a refusal before the opening
+		}
+		switch ev := bodies[i].(type) {
+		case *deploymentApproved:
+			ev.on(d, e)
+		case *leaseGranted:
+			ev.on(d, e)
+		case *tokenGranted:
+			ev.on(d)
+		case *deploymentEnded:
+			ev.on(d, e)
+		}
+	}
+	if d == nil {
+		return nil, fmt.Errorf("no entry opens this deployment")
+	}
+	return d, nil
+}

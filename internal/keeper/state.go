@@ -1,0 +1,183 @@
+package keeper
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+)
+
+// State is the fold of the journal: what is alive, not what has ended. It is
+// changed only by applying entries, and it never reads the catalog, a clock or
+// anything random. Every map says here what bounds it and what evicts from it.
+type State struct {
+	Size int64             `json:"size"` // entries folded
+	Now  lockkeeper.Moment `json:"now"`  // instant of the last entry
+
+	Log      Log      `json:"log"`
+	Setup    Setup    `json:"setup"`
+	Revision Revision `json:"revision"` // the catalog in force
+
+	// Accounts: one per user that was invited or set up.
+	Accounts map[string]*Account `json:"accounts"`
+	// Sessions by id. Evicted when ended, and when expired at the next entry of
+	// a session's start. At most maxSessions a user.
+	Sessions map[string]*Session `json:"sessions"`
+	// Deployments that have not ended, by id. Evicted at their end; bounded by
+	// maxWaiting an environment.
+	Deployments map[string]*Deployment `json:"deployments"`
+	// Tokens of CI platforms that were used, by digest of issuer and jti.
+	// Evicted once no clock could take them for valid any more.
+	Tokens map[lockkeeper.Digest]*TokenUse `json:"tokens"`
+	// Records of artifacts by project. Evicted oldest first past maxRecords a
+	// project; an evicted record makes a deployment refuse, never pass.
+	Records map[string][]gate.Record `json:"records"`
+	// Answers to idempotency keys. Evicted oldest first, after a day or past
+	// maxAnswers.
+	Answers     map[string]Answer `json:"answers"`
+	AnswerOrder []string          `json:"answer_order"`
+}
+
+// Bounds of the state.
+const (
+	maxSessions = 20      // live sessions of one user; the oldest gives way
+	maxWaiting  = 200     // deployments of one environment that have not ended
+	maxRecords  = 20_000  // artifact records of one project
+	maxAnswers  = 100_000 // idempotency keys remembered
+)
+
+// Log names the journal and the public keys that vouch for what leaves it.
+type Log struct {
+	Origin        string `json:"origin"`         // first line of every checkpoint
+	CheckpointKey string `json:"checkpoint_key"` // note verifier key
+	ReceiptKey    string `json:"receipt_key"`    // base64 Ed25519 public key
+	TokenKey      string `json:"token_key"`      // kid of the ES256 key
+}
+
+// Setup is how the first administrator enters.
+type Setup struct {
+	Code lockkeeper.Digest `json:"code,omitempty"` // digest of the one-time code in force
+	Done bool              `json:"done"`
+}
+
+// A Revision is a catalog in force.
+type Revision struct {
+	Number    int                 `json:"number"` // 0: none yet
+	Digest    lockkeeper.Digest   `json:"digest,omitempty"`
+	Documents []lockkeeper.Digest `json:"documents,omitempty"`
+	Seq       int64               `json:"seq"` // of the entry that applied it
+}
+
+// An Account is how a user signs in locally.
+type Account struct {
+	User       string            `json:"user"`
+	Credential string            `json:"credential,omitempty"` // id of the sealed row with the password's hash
+	Maker      string            `json:"maker,omitempty"`      // the user whose invitation made or reset the credential
+	Proven     bool              `json:"proven"`               // the owner has proved himself since
+	Invitation *Invitation       `json:"invitation,omitempty"`
+	Challenge  *Challenge        `json:"challenge,omitempty"`
+	Since      lockkeeper.Moment `json:"since,omitzero"`
+}
+
+// An Invitation is a one-time code that lets a user choose a password.
+type Invitation struct {
+	Code    lockkeeper.Digest `json:"code"`
+	By      string            `json:"by"`
+	Expires lockkeeper.Moment `json:"expires"`
+}
+
+// A Challenge asks a user to prove himself by a run on a CI platform that he
+// starts: its token's audience must carry the challenge.
+type Challenge struct {
+	Value   string            `json:"value"`
+	Expires lockkeeper.Moment `json:"expires"`
+}
+
+// A Session is a person's sign-in. Only the digest of its secret is kept.
+type Session struct {
+	ID      string            `json:"id"`
+	User    string            `json:"user"`
+	Secret  lockkeeper.Digest `json:"secret"`
+	Started lockkeeper.Moment `json:"started"`
+	Expires lockkeeper.Moment `json:"expires"`
+}
+
+// A TokenUse binds a CI platform's token to the one thing that it opened.
+type TokenUse struct {
+	For     string            `json:"for"`    // "deployment/d-…", "artifacts", "proof"
+	Job     lockkeeper.Digest `json:"job"`    // key of the job it came from
+	Handle  lockkeeper.Digest `json:"handle"` // digest of the handle it must come again with
+	Expires lockkeeper.Moment `json:"expires"`
+}
+
+// An Answer is what was answered to a command that came with a key.
+type Answer struct {
+	Sum  lockkeeper.Digest `json:"sum"`
+	JSON json.RawMessage   `json:"json"`
+	At   lockkeeper.Moment `json:"at"`
+}
+
+func newState() *State {
+	return &State{
+		Accounts: map[string]*Account{}, Sessions: map[string]*Session{},
+		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
+		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
+	}
+}
+
+// apply folds one entry. It is the only thing that changes a state.
+func (s *State) apply(e Entry, ev event) error {
+	if e.Seq != s.Size {
+		return fmt.Errorf("entry %d does not follow %d entries", e.Seq, s.Size)
+	}
+	if e.Time.Before(s.Now) {
+		return fmt.Errorf("entry %d is of %s, before the entry before it", e.Seq, e.Time)
+	}
+	if err := ev.apply(s, e); err != nil {
+		return fmt.Errorf("entry %d (%s): %w", e.Seq, e.Kind, err)
+	}
+	s.Size, s.Now = e.Seq+1, e.Time
+	if e.Key != "" {
+		s.remember(e)
+	}
+	return nil
+}
+
+func (s *State) remember(e Entry) {
+	if _, known := s.Answers[e.Key]; !known {
+		s.AnswerOrder = append(s.AnswerOrder, e.Key)
+	}
+	s.Answers[e.Key] = Answer{Sum: e.Sum, JSON: e.Answer, At: e.Time}
+	for len(s.AnswerOrder) > 0 {
+		oldest := s.AnswerOrder[0]
+		if len(s.AnswerOrder) <= maxAnswers && s.Now.Sub(s.Answers[oldest].At) < answerLife {
+			return
+		}
+		delete(s.Answers, oldest)
+		s.AnswerOrder = s.AnswerOrder[1:]
+	}
+}
+
+// bindToken remembers that a CI platform's token was used, and forgets those
+// that nobody could take for valid any more.
+func (s *State) bindToken(id lockkeeper.Digest, use TokenUse, now lockkeeper.Moment) {
+	if len(s.Tokens) >= 1024 && len(s.Tokens)&(len(s.Tokens)-1) == 0 {
+		for k, u := range s.Tokens {
+			if !now.Before(u.Expires) {
+				delete(s.Tokens, k)
+			}
+		}
+	}
+	s.Tokens[id] = &use
+}
+
+// Digest is SHA-256 over the whole state, equal on every machine that folded
+// the same journal.
+func (s *State) Digest() (lockkeeper.Digest, error) {
+	b, err := marshal(s) // encoding/json sorts the keys of maps
+	if err != nil {
+		return "", err
+	}
+	return lockkeeper.DigestOf(b), nil
+}

@@ -1,0 +1,209 @@
+package keeper
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/access"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+)
+
+// Rules are a compiled catalog: what a revision means. Compiling happens beside
+// the writer.
+type Rules struct {
+	Catalog *catalog.Catalog
+	Access  *access.Index
+}
+
+// compileRules compiles canonical documents.
+func compileRules(documents [][]byte) (*Rules, error) {
+	c, err := catalog.Compile(documents)
+	if err != nil {
+		return nil, err
+	}
+	return &Rules{c, access.New(c)}, nil
+}
+
+// A world is what a decision sees: the state and the rules in force.
+type world struct {
+	*State
+	rules *Rules
+}
+
+// persons are all persons that an account may be: its own person, and, until
+// its owner has proved himself, whoever made its credential.
+func (w *world) persons(user string) []lockkeeper.Person {
+	out := []lockkeeper.Person{w.rules.Catalog.PersonOf(user)}
+	for hops := 0; hops < 32; hops++ {
+		a := w.Accounts[user]
+		if a == nil || a.Proven || a.Maker == "" || a.Maker == user {
+			return out
+		}
+		user = a.Maker
+		if p := w.rules.Catalog.PersonOf(user); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// countsAs is the one person whose place an account's vote fills: the last of
+// persons, that is whoever vouches for the account in the end.
+func countsAs(persons []lockkeeper.Person) lockkeeper.Person { return persons[len(persons)-1] }
+
+// origins says who stands behind the run of w, or refuses when nobody can.
+func (w *world) origins(job lockkeeper.Workload) ([]Origin, error) {
+	if job.Attempt < 1 {
+		return nil, lockkeeper.Forbidden.Errorf("attempt_unknown", "The platform does not say which attempt of the run this is.").
+			WithNext("Use a provider whose tokens name the attempt.")
+	}
+	first := w.origin(job, job.Actor, job.ActorName)
+	first.Automation = scheduled(job.Event.Value)
+	out := []Origin{first}
+	if job.Attempt == 1 {
+		return out, nil
+	}
+	if !job.RerunActor.Known() {
+		return nil, lockkeeper.Forbidden.Errorf("rerun_unknown", "This is attempt %d of run %s, and nobody vouches for who re-ran it.", job.Attempt, job.Run.Value).
+			WithNext("Start a new run instead of running this one again.")
+	}
+	return append(out, w.origin(job, job.RerunActor, lockkeeper.Fact{})), nil
+}
+
+// scheduled events name as actor whoever last touched the schedule, not a
+// person who started the run.
+func scheduled(event string) bool { return event == "schedule" }
+
+func (w *world) origin(job lockkeeper.Workload, id, name lockkeeper.Fact) Origin {
+	o := Origin{Provider: job.Provider, Account: id.Value, Name: name.Value}
+	if u, ok := w.rules.Catalog.UserOf(job.Provider, id.Value); ok && id.Known() {
+		o.Persons = w.persons(u.Name)
+	}
+	return o
+}
+
+// initiators turns the origins of a deployment into the gate's facts of now.
+// The persons found at the opening stay excluded beside those of now.
+func (w *world) initiators(d *Deployment, now lockkeeper.Moment) []gate.Initiator {
+	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	var out []gate.Initiator
+	for _, o := range d.Initiators {
+		i := gate.Initiator{Account: o.label(), Automation: o.Automation, Persons: slices.Clone(o.Persons)}
+		if u, ok := w.rules.Catalog.UserOf(o.Provider, o.Account); ok {
+			i.User = u.Name
+			i.Automation = i.Automation || u.Automation
+			for _, p := range w.persons(u.Name) {
+				if !slices.Contains(i.Persons, p) {
+					i.Persons = append(i.Persons, p)
+				}
+			}
+			i.Right = w.rules.Access.Check(u.Name, lockkeeper.StartDeployments, scope, now)
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+func (o Origin) label() string {
+	if o.Name == "" {
+		return fmt.Sprintf("%s on %s", o.Account, o.Provider)
+	}
+	return fmt.Sprintf("%s (%s on %s)", o.Name, o.Account, o.Provider)
+}
+
+// facts gathers what the gate of d decides on at now. Every right is computed
+// now, not read from when it was used.
+func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) {
+	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	env, ok := w.rules.Catalog.Environments[scope]
+	if !ok {
+		return gate.Facts{}, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %s.", d.Ask.Project, d.Ask.Environment).
+			WithNext("Ask for an environment that the catalog names.")
+	}
+	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.rules.Catalog.FreezesAt(scope),
+		Initiators: w.initiators(d, now), Deadline: d.Deadline}
+	if id, ok := w.rules.Catalog.IdentityOf(scope); ok {
+		f.Identity = &id
+	}
+	for _, v := range d.approvals() {
+		f.Votes = append(f.Votes, w.ballot(d, env, v, now))
+	}
+	for _, r := range w.Records[d.Ask.Project] {
+		if slices.ContainsFunc(d.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return a.Digest == r.Artifact.Digest }) {
+			f.Records = append(f.Records, r)
+		}
+	}
+	return f, nil
+}
+
+// ballot is a vote as the gate sees it now. An account that counted as somebody
+// at the vote goes on being excluded as him.
+func (w *world) ballot(d *Deployment, env catalog.Environment, v Vote, now lockkeeper.Moment) gate.Vote {
+	persons := w.persons(v.User)
+	counts := countsAs(v.Persons)
+	for _, p := range v.Persons {
+		if !slices.Contains(persons, p) {
+			persons = append(persons, p)
+		}
+	}
+	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At,
+		Right: w.rules.Access.Check(v.User, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
+	for _, c := range env.Checks {
+		if c.Approval == nil {
+			continue
+		}
+		for _, g := range c.Approval.Groups {
+			if _, in := w.rules.Access.InGroup(v.User, g); in && !slices.Contains(b.Groups, g) {
+				b.Groups = append(b.Groups, g)
+			}
+		}
+	}
+	return b
+}
+
+// may refuses unless the user holds the action at the scope now.
+func (w *world) may(by Caller, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) (lockkeeper.Decision, error) {
+	if by.User == "" {
+		return lockkeeper.Decision{}, lockkeeper.Forbidden.Errorf("person_needed", "Only a person who has signed in may do this.").
+			WithNext("Run: lockkeeper login")
+	}
+	d := w.rules.Access.Check(by.User, action, scope, now)
+	if !d.Passed(now) {
+		return d, lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithDecision(d)
+	}
+	return d, nil
+}
+
+// session refuses unless the caller's session is alive now.
+func (w *world) session(by Caller, now lockkeeper.Moment) error {
+	s := w.Sessions[by.Session]
+	if s == nil || s.User != by.User || !now.Before(s.Expires) {
+		return lockkeeper.Unauthenticated.Errorf("session_ended", "The session has ended.").WithNext("Sign in again: lockkeeper login")
+	}
+	u, known := w.rules.Catalog.Users[by.User]
+	if !known || u.Off || u.Automation {
+		return lockkeeper.Unauthenticated.Errorf("user_off", "The user %s may not sign in.", by.User).
+			WithNext("Ask an access administrator to switch the user on in the catalog.")
+	}
+	return nil
+}
+
+// useToken decides whether a CI platform's token may be used for what. A fresh
+// token may; one that was used before only for the same thing, from the same
+// job, and with the handle that it came with first. A retry is not a replay.
+func (w *world) useToken(job lockkeeper.Workload, what string, handle lockkeeper.Digest, now lockkeeper.Moment) error {
+	if !now.Before(job.Expires.Add(tokenGrace)) {
+		return lockkeeper.Unauthenticated.Errorf("token_expired", "The CI platform's token ended at %s.", job.Expires).WithNext("Fetch a fresh token and ask again.")
+	}
+	use := w.Tokens[job.TokenID]
+	if use == nil {
+		return nil
+	}
+	if use.For == what && use.Job == job.JobKey() && use.Handle != "" && use.Handle == handle {
+		return nil
+	}
+	return lockkeeper.Forbidden.Errorf("token_replayed", "This token of the CI platform was used before, for something else or without this handle.").
+		WithNext("Fetch a fresh token for each deployment; only the job that opened a deployment may use its token again, with that deployment's handle.")
+}

@@ -1,0 +1,150 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// The URNs of RFC 8693, and the one for a deployment's handle, which stands in
+// the place of an actor token: it proves that the caller is the job that claimed
+// the deployment.
+const (
+	grantTypeExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+	tokenTypeJWT      = "urn:ietf:params:oauth:token-type:jwt"
+	tokenTypeID       = "urn:ietf:params:oauth:token-type:id_token"
+	tokenTypeHandle   = "urn:lockkeeper:params:oauth:token-type:handle"
+	deploymentURN     = "urn:lockkeeper:deployment:"
+)
+
+// exchangeForm is the parameters that the token endpoint takes. Any other, and
+// any given twice, is refused.
+var exchangeForm = []string{"grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "audience", "resource", "requested_token_type"}
+
+// exchange is the token endpoint: RFC 8693. subject_token is the CI platform's
+// token, actor_token the deployment's handle, resource the deployment's URN, and
+// audience what the new token is for.
+func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxHeader)
+	if err := r.ParseForm(); err != nil || len(r.URL.RawQuery) > 0 {
+		s.oauthError(w, "invalid_request", lockkeeper.Invalid.Errorf("form_malformed", "The request is no form of at most %d bytes, or has parameters in its URL.", maxHeader))
+		return
+	}
+	f, err := onlyOnce(r.PostForm)
+	if err != nil {
+		s.oauthError(w, "invalid_request", err)
+		return
+	}
+	if f["grant_type"] != grantTypeExchange {
+		s.oauthError(w, "unsupported_grant_type", lockkeeper.Invalid.Errorf("grant_type_unknown", "The grant type is not %s.", grantTypeExchange))
+		return
+	}
+	id, isDeployment := strings.CutPrefix(f["resource"], deploymentURN)
+	switch {
+	case f["subject_token"] == "" || f["subject_token_type"] != tokenTypeJWT && f["subject_token_type"] != tokenTypeID:
+		err = lockkeeper.Invalid.Errorf("subject_token_missing", "subject_token must be the CI platform's token, with the type %s.", tokenTypeJWT)
+	case f["actor_token"] == "" || f["actor_token_type"] != tokenTypeHandle:
+		err = lockkeeper.Invalid.Errorf("handle_missing", "actor_token must be the deployment's handle, with the type %s.", tokenTypeHandle)
+	case !isDeployment:
+		err = lockkeeper.Invalid.Errorf("resource_missing", "resource must be %s and the deployment's id.", deploymentURN)
+	case f["requested_token_type"] != "" && f["requested_token_type"] != tokenTypeJWT:
+		err = lockkeeper.Invalid.Errorf("token_type_unknown", "Only tokens of the type %s are handed out.", tokenTypeJWT)
+	}
+	if err != nil {
+		s.oauthError(w, "invalid_request", err)
+		return
+	}
+	job, err := s.workload(r.Context(), f["subject_token"], "")
+	if err != nil {
+		s.oauthError(w, "invalid_request", err)
+		return
+	}
+	t, err := s.Keeper.Exchange(r.Context(), job, id, f["actor_token"], f["audience"])
+	if err != nil {
+		s.oauthError(w, oauthCode(err), err)
+		return
+	}
+	s.metrics.exchanged()
+	writeJSON(w, http.StatusOK, map[string]any{"access_token": t.JWT, "issued_token_type": tokenTypeJWT, "token_type": "N_A", "expires_in": int(t.Life.Seconds())})
+}
+
+// onlyOnce is a form whose parameters are known and stand once.
+func onlyOnce(form map[string][]string) (map[string]string, error) {
+	out := map[string]string{}
+	for name, values := range form {
+		known := false
+		for _, k := range exchangeForm {
+			known = known || k == name
+		}
+		if !known {
+			return nil, lockkeeper.Invalid.Errorf("parameter_unknown", "The parameter %.60q is unknown.", name).WithNext("Send only: %s.", strings.Join(exchangeForm, ", "))
+		}
+		if len(values) != 1 {
+			return nil, lockkeeper.Invalid.Errorf("parameter_twice", "The parameter %q stands %d times.", name, len(values))
+		}
+		out[name] = values[0]
+	}
+	return out, nil
+}
+
+// oauthCode is the error of RFC 8693, section 2.2.2, and RFC 6749, section 5.2,
+// that a refusal becomes: a token that does not fit or that policy refuses is
+// invalid_request, a target that may not be had invalid_target.
+func oauthCode(err error) string {
+	r := lockkeeper.RefusalOf(err)
+	switch {
+	case r == nil || r.Kind == lockkeeper.Unavailable:
+		return "temporarily_unavailable"
+	case r.Code == "audience_not_admitted":
+		return "invalid_target"
+	}
+	return "invalid_request"
+}
+
+func (s *Server) oauthError(w http.ResponseWriter, code string, err error) {
+	p := s.problem(err)
+	status := http.StatusBadRequest
+	if p.Status >= 500 {
+		status, code = p.Status, "temporarily_unavailable"
+	}
+	body := map[string]any{"error": code, "error_description": p.Detail, "code": p.Code}
+	for k, v := range map[string]string{"next": p.Next, "field": p.Field, "instance": p.Instance} {
+		if v != "" {
+			body[k] = v
+		}
+	}
+	if p.Decision != nil {
+		body["decision"] = p.Decision
+	}
+	writeJSON(w, status, body)
+}
+
+// discovery is the OpenID discovery document: what targets need to verify our
+// tokens, and no more.
+func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	writeJSON(w, http.StatusOK, map[string]any{
+		"issuer": s.URL, "jwks_uri": s.URL + "/.well-known/jwks.json", "token_endpoint": s.URL + "/oauth/token",
+		"response_types_supported": []string{"id_token"}, "subject_types_supported": []string{"public"},
+		"id_token_signing_alg_values_supported": []string{"ES256"}, "grant_types_supported": []string{grantTypeExchange},
+	})
+}
+
+func (s *Server) keySet(w http.ResponseWriter, _ *http.Request) {
+	set, err := s.Keeper.KeySet()
+	if err != nil {
+		writeJSON(w, http.StatusInternalServerError, s.problem(err))
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(set)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // the caller has gone if this fails
+}

@@ -1,0 +1,369 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+)
+
+// caller is the header that every authenticated request has.
+type caller struct {
+	Authorization string `header:"Authorization" doc:"Bearer and a session's secret, a handle, or a CI platform's token"`
+}
+
+// remote is where a request comes from.
+type remote struct{ source string }
+
+// Resolve takes the address of the other end.
+func (r *remote) Resolve(ctx huma.Context) []error {
+	r.source = source(ctx.RemoteAddr())
+	return nil
+}
+
+type (
+	reply[T any] struct{ Body T }
+	ask[T any]   struct {
+		caller
+		Body T
+	}
+	keyed[T any] struct {
+		caller
+		Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
+		Body T
+	}
+	about[T any] struct {
+		caller
+		ID   string `path:"id" maxLength:"63"`
+		Body T
+	}
+	stranger[T any] struct {
+		remote
+		Body T
+	}
+	nothing struct{}
+)
+
+// route registers one operation: a function from request to reply. The errors
+// of all of them pass through problem.
+func route[In, Out any](s *Server, method, path, id, summary string, f func(context.Context, *In) (*Out, error)) {
+	op := huma.Operation{OperationID: id, Method: method, Path: "/api/v1" + path, Summary: summary, MaxBodyBytes: maxBody, BodyReadTimeout: readTimeout}
+	if id == "apply-catalog" {
+		op.MaxBodyBytes = maxCatalog
+	}
+	huma.Register(s.spec, op, func(ctx context.Context, in *In) (*Out, error) {
+		out, err := f(ctx, in)
+		if err != nil {
+			return nil, s.problem(err)
+		}
+		return out, nil
+	})
+}
+
+// register is the table of the API.
+func (s *Server) register() {
+	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
+	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
+	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)
+	route(s, http.MethodPost, "/sessions", "sign-in", "Sign in", s.signIn)
+	route(s, http.MethodDelete, "/sessions/current", "sign-out", "Sign out", s.signOut)
+	route(s, http.MethodPost, "/accounts/{id}/invitation", "invite", "Invite a user to choose a password", s.invite)
+	route(s, http.MethodPost, "/enrolments", "enrol", "Choose a password with an invitation", s.enrol)
+	route(s, http.MethodPost, "/accounts/challenge", "challenge", "Ask for a challenge to prove oneself", s.challenge)
+	route(s, http.MethodPost, "/accounts/proof", "prove", "Prove oneself by a run on a CI platform", s.prove)
+	route(s, http.MethodGet, "/catalog", "catalog", "The catalog in force", s.catalog)
+	route(s, http.MethodPut, "/catalog", "apply-catalog", "Put a catalog in force", s.apply)
+	route(s, http.MethodGet, "/can", "can", "May a user do an action at a scope, and why", s.can)
+	route(s, http.MethodPost, "/artifacts", "record-artifacts", "Vouch for artifacts, as a pipeline stage", s.record)
+	route(s, http.MethodPost, "/deployments", "open-deployment", "Ask to deploy, as a pipeline stage", s.open)
+	route(s, http.MethodGet, "/deployments", "list-deployments", "List deployments", s.list)
+	route(s, http.MethodGet, "/deployments/{id}", "deployment", "One deployment, or what next differs from it", s.deployment)
+	route(s, http.MethodPost, "/deployments/{id}/approve", "approve", "Approve a deployment", s.vote(true))
+	route(s, http.MethodPost, "/deployments/{id}/reject", "reject", "Reject a deployment", s.vote(false))
+	route(s, http.MethodPost, "/deployments/{id}/claim", "claim", "Claim the lease, as a pipeline stage", s.claim)
+	route(s, http.MethodPost, "/deployments/{id}/end", "end-deployment", "Say how it went, as the job that holds it", s.end)
+	route(s, http.MethodPost, "/deployments/{id}/cancel", "cancel-deployment", "Cancel a deployment", s.cancel)
+	route(s, http.MethodGet, "/deployments/{id}/receipt", "receipt", "The signed receipt of an ended deployment", s.receipt)
+}
+
+func (s *Server) about(_ context.Context, _ *nothing) (*reply[api.About], error) {
+	r, _ := s.Keeper.Revision()
+	return &reply[api.About]{api.About{Issuer: s.URL, Audience: s.URL, Revision: r.Number, Version: s.Version}}, nil
+}
+
+func (s *Server) trust(_ context.Context, _ *nothing) (*reply[api.Keys], error) {
+	return &reply[api.Keys]{api.Keys(s.Keeper.Trust())}, nil
+}
+
+func (s *Server) setUp(ctx context.Context, in *stranger[api.SetUp]) (*struct{}, error) {
+	return nil, s.Keeper.SetUp(ctx, in.Body.Code, in.Body.User, in.Body.Password)
+}
+
+func (s *Server) signIn(ctx context.Context, in *stranger[api.SignIn]) (*reply[api.Session], error) {
+	secret, session, err := s.Keeper.SignIn(ctx, in.Body.User, in.Body.Password, in.source)
+	return &reply[api.Session]{api.Session{Secret: secret, User: session.User, Expires: session.Expires}}, err
+}
+
+func (s *Server) signOut(ctx context.Context, in *caller) (*struct{}, error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Keeper.SignOut(ctx, by)
+}
+
+func (s *Server) invite(ctx context.Context, in *struct {
+	caller
+	ID string `path:"id" maxLength:"63"`
+}) (*reply[api.Invitation], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	code, err := s.Keeper.Invite(ctx, by, in.ID)
+	return &reply[api.Invitation]{api.Invitation{User: in.ID, Code: code}}, err
+}
+
+func (s *Server) enrol(ctx context.Context, in *stranger[api.Enrol]) (*struct{}, error) {
+	return nil, s.Keeper.Enrol(ctx, in.Body.User, in.Body.Code, in.Body.Password)
+}
+
+// proofSuffix is what stands between the server's audience and a challenge.
+const proofSuffix = "/prove/"
+
+func (s *Server) challenge(ctx context.Context, in *caller) (*reply[api.Challenge], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.Keeper.Challenge(ctx, by)
+	return &reply[api.Challenge]{api.Challenge{Challenge: c, Audience: s.URL + proofSuffix + c}}, err
+}
+
+func (s *Server) prove(ctx context.Context, in *ask[api.Proof]) (*reply[api.Proven], error) {
+	if err := lockkeeper.CheckName(in.Body.Challenge); err != nil {
+		return nil, lockkeeper.Invalid.Errorf("challenge_malformed", "The challenge is malformed: %v.", err)
+	}
+	job, err := s.job(ctx, in.Authorization, proofSuffix+in.Body.Challenge)
+	if err != nil {
+		return nil, err
+	}
+	user, err := s.Keeper.Prove(ctx, job, in.Body.Challenge)
+	return &reply[api.Proven]{api.Proven{User: user}}, err
+}
+
+func (s *Server) catalog(_ context.Context, in *caller) (*reply[api.Catalog], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.MayReadCatalog(by); err != nil {
+		return nil, err
+	}
+	revision, rules := s.Keeper.Revision()
+	out := api.Catalog{Revision: revision.Number, Digest: revision.Digest, Documents: []any{}}
+	for _, d := range rules.Catalog.Documents() {
+		out.Documents = append(out.Documents, json.RawMessage(d.Data))
+	}
+	return &reply[api.Catalog]{out}, nil
+}
+
+func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Applied], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	var files []catalog.File
+	for _, f := range in.Body.Files {
+		files = append(files, catalog.File{Name: f.Name, Data: []byte(f.Data)})
+	}
+	c, problems := catalog.Read(files)
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	a, err := s.Keeper.Apply(ctx, by, c, in.Body.Base, in.Body.Message)
+	out := api.Applied{Revision: a.Revision, Digest: a.Digest, Changes: []api.Change{}}
+	for _, ch := range a.Changes {
+		out.Changes = append(out.Changes, api.Change{Kind: string(ch.Kind), Project: ch.Project, Name: ch.Name, Verb: ch.Verb})
+	}
+	return &reply[api.Applied]{out}, err
+}
+
+func (s *Server) can(_ context.Context, in *struct {
+	caller
+	User   string `query:"user" required:"true" maxLength:"63"`
+	Action string `query:"action" required:"true" maxLength:"100"`
+	Scope  string `query:"scope" required:"true" maxLength:"600"`
+}) (*reply[lockkeeper.Decision], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	action, err := lockkeeper.ParseAction(in.Action)
+	if err != nil {
+		return nil, lockkeeper.Invalid.Errorf("action_unknown", "%v.", err).WithNext("Name one of: %v.", lockkeeper.Actions())
+	}
+	scope, err := lockkeeper.ParseScope(in.Scope)
+	if err != nil {
+		return nil, lockkeeper.Invalid.Errorf("scope_malformed", "%v.", err)
+	}
+	d, err := s.Keeper.Can(by, in.User, action, scope)
+	return &reply[lockkeeper.Decision]{d}, err
+}
+
+func (s *Server) record(ctx context.Context, in *keyed[api.Artifacts]) (*reply[api.Recorded], error) {
+	job, err := s.job(ctx, in.Authorization, "")
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Keeper.RecordArtifacts(ctx, job, in.Key, in.Body.Artifacts)
+	return &reply[api.Recorded]{api.Recorded(r)}, err
+}
+
+func (s *Server) open(ctx context.Context, in *keyed[api.OpenDeployment]) (*reply[api.Deployment], error) {
+	job, err := s.job(ctx, in.Authorization, "")
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.Keeper.OpenDeployment(ctx, job, in.Key, keeper.OpenDeployment(in.Body))
+	if err != nil {
+		return nil, err
+	}
+	return s.show(ctx, keeper.Caller{Holder: id}, id)
+}
+
+func (s *Server) show(ctx context.Context, by keeper.Caller, id string) (*reply[api.Deployment], error) {
+	v, err := s.Keeper.Deployment(ctx, by, id)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.Deployment]{s.render(v)}, nil
+}
+
+func (s *Server) list(ctx context.Context, in *struct {
+	caller
+	Project     string `query:"project" maxLength:"63"`
+	Environment string `query:"environment" maxLength:"63"`
+	Alive       bool   `query:"alive" doc:"only those that have not ended"`
+	Before      int64  `query:"before" doc:"only those opened before this entry"`
+	Limit       int    `query:"limit" minimum:"0" maximum:"200"`
+}) (*reply[api.Deployments], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	views, err := s.Keeper.Deployments(ctx, by, keeper.Filter{Project: in.Project, Environment: in.Environment, Alive: in.Alive, Before: in.Before, Limit: in.Limit})
+	out := api.Deployments{Deployments: []api.Deployment{}}
+	for _, v := range views {
+		out.Deployments = append(out.Deployments, s.render(v))
+	}
+	return &reply[api.Deployments]{out}, err
+}
+
+func (s *Server) deployment(ctx context.Context, in *struct {
+	caller
+	ID   string `path:"id" maxLength:"63"`
+	Seen string `query:"seen" maxLength:"64" doc:"what the caller saw; the reply waits until something differs"`
+	Wait int    `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait at most"`
+}) (*reply[api.Deployment], error) {
+	by, err := s.reader(ctx, in.Authorization, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if in.Seen == "" || in.Wait == 0 {
+		return s.show(ctx, by, in.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
+	defer cancel()
+	v, err := s.Keeper.WaitDeployment(ctx, by, in.ID, in.Seen)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.Deployment]{s.render(v)}, nil
+}
+
+func (s *Server) vote(approve bool) func(context.Context, *about[api.Vote]) (*reply[api.Deployment], error) {
+	return func(ctx context.Context, in *about[api.Vote]) (*reply[api.Deployment], error) {
+		by, err := s.person(in.Authorization)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Keeper.Vote(ctx, by, in.ID, approve, in.Body.Digest, in.Body.Comment); err != nil {
+			return nil, err
+		}
+		return s.show(ctx, by, in.ID)
+	}
+}
+
+func (s *Server) claim(ctx context.Context, in *about[api.Claim]) (*reply[api.Deployment], error) {
+	job, err := s.job(ctx, in.Authorization, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.Claim(ctx, job, in.ID, in.Body.Handle); err != nil {
+		return nil, err
+	}
+	return s.show(ctx, keeper.Caller{Holder: in.ID}, in.ID)
+}
+
+func (s *Server) end(ctx context.Context, in *about[api.EndDeployment]) (*reply[api.Deployment], error) {
+	by, err := s.reader(ctx, in.Authorization, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.End(ctx, by, in.ID, in.Body.ExitCode); err != nil {
+		return nil, err
+	}
+	return s.show(ctx, by, in.ID)
+}
+
+func (s *Server) cancel(ctx context.Context, in *about[api.Cancel]) (*reply[api.Deployment], error) {
+	by, err := s.reader(ctx, in.Authorization, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.Cancel(ctx, by, in.ID, in.Body.Reason); err != nil {
+		return nil, err
+	}
+	return s.show(ctx, by, in.ID)
+}
+
+func (s *Server) receipt(ctx context.Context, in *struct {
+	caller
+	ID string `path:"id" maxLength:"63"`
+}) (*reply[json.RawMessage], error) {
+	by, err := s.reader(ctx, in.Authorization, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Keeper.Receipt(ctx, by, in.ID)
+	return &reply[json.RawMessage]{r}, err
+}
+
+// render is a view on the wire.
+func (s *Server) render(v keeper.View) api.Deployment {
+	d := api.Deployment{ID: v.ID, Status: string(v.Status), Ask: v.Ask, Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline,
+		Entry: v.OpenedSeq, Initiators: []api.Initiator{}, Approvals: []api.Approval{}, Gate: v.Gate, Seen: v.Seen()}
+	for _, o := range v.Initiators {
+		d.Initiators = append(d.Initiators, api.Initiator{Account: o.Account, Name: o.Name, Automation: o.Automation, Persons: o.Persons})
+	}
+	for _, a := range v.Votes {
+		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
+	}
+	if l := v.Lease; l != nil {
+		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Tokens: l.Tokens, TokensTill: l.TokensTill}
+		if i, ok := s.Keeper.Rules().Catalog.Identities[lockkeeper.IdentityScope(v.Ask.Project, l.Identity)]; ok {
+			d.Lease.Audiences = i.Audiences
+		}
+	}
+	if e := v.End; e != nil {
+		d.End = &api.End{At: e.At, Reason: e.Reason, By: e.By, ExitCode: e.ExitCode, TokensOutside: e.TokensOutside, OutsideTill: e.OutsideTill}
+	}
+	return d
+}

@@ -1,0 +1,207 @@
+// Package web is the HTTP edge: the REST API, the OAuth endpoints, health and
+// metrics. It authenticates who calls, hands the ask to the keeper, and renders
+// what the keeper decided. It decides nothing itself.
+//
+// Three kinds of bearer come to it: a session's secret (lkp_…), the handle of a
+// deployment (lkh_…), and a CI platform's OIDC token (anything else).
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/identity"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+)
+
+// Options are what a server is made of. All but Log are needed.
+type Options struct {
+	Keeper   *keeper.Keeper
+	Verifier *identity.Verifier
+	URL      string // under which targets and pipelines reach it: the issuer
+	Version  string
+	Log      *slog.Logger
+}
+
+// A Server serves one keeper.
+type Server struct {
+	Options
+	metrics *metrics
+	handler http.Handler
+	spec    huma.API
+}
+
+// Limits of one request.
+const (
+	maxBody      = 1 << 20
+	maxCatalog   = 24 << 20
+	maxHeader    = 64 << 10
+	readTimeout  = 30 * time.Second
+	longestWait  = 60 * time.Second
+	writeTimeout = longestWait + 30*time.Second
+)
+
+// New makes a server.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{Options: o, metrics: newMetrics(o.Keeper)}
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("Lockkeeper", o.Version)
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/api/v1/openapi", "", ""
+	config.CreateHooks = nil // no $schema links in replies
+	s.spec = humago.New(mux, config)
+	s.register()
+	mux.HandleFunc("POST /oauth/token", s.exchange)
+	mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
+	mux.HandleFunc("GET /.well-known/jwks.json", s.keySet)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.Handle("GET /metrics", s.metrics.handler())
+	s.handler = s.outer(mux)
+	return s
+}
+
+// ServeHTTP serves one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Spec is the API as OpenAPI 3.1 JSON.
+func (s *Server) Spec() ([]byte, error) { return json.MarshalIndent(s.spec.OpenAPI(), "", "  ") }
+
+// HTTP is the server with its time-outs, for a listener.
+func (s *Server) HTTP() *http.Server {
+	return &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn)}
+}
+
+// outer is what every request passes: headers that keep a browser from doing
+// anything with a reply, a count, and a line in the log without any secret.
+func (s *Server) outer(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(sw, r)
+		route := r.Pattern
+		if route == "" {
+			route = "unmatched"
+		}
+		s.metrics.request(route, sw.status, time.Since(start))
+		s.Log.Info("request", "route", route, "status", sw.status, "took", time.Since(start))
+	})
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the real writer.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := s.Keeper.Fault(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Write([]byte("ready\n"))
+}
+
+// problem renders an error for the caller, and logs its cause.
+func (s *Server) problem(err error) *api.Problem {
+	id := ""
+	if r := lockkeeper.RefusalOf(err); r == nil {
+		b := make([]byte, 8)
+		rand.Read(b)
+		id = hex.EncodeToString(b)
+		s.Log.Error("internal error", "id", id, "error", err)
+	} else if r.Cause != nil {
+		s.Log.Warn("refused", "code", r.Code, "cause", r.Cause)
+	}
+	p := api.ProblemOf(err, id)
+	s.metrics.refusal(p.Code)
+	return p
+}
+
+// bearer is the token of an Authorization header.
+func bearer(header string) (string, error) {
+	scheme, token, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "bearer") || token == "" {
+		return "", lockkeeper.Unauthenticated.Errorf("credential_missing", "The request has no bearer token.").
+			WithNext("Sign in (lockkeeper login), or send the CI platform's token.")
+	}
+	return token, nil
+}
+
+// person is the person whose session the header carries.
+func (s *Server) person(header string) (keeper.Caller, error) {
+	token, err := bearer(header)
+	if err != nil {
+		return keeper.Caller{}, err
+	}
+	return s.Keeper.Authenticate(token)
+}
+
+// reader is whoever may look at a deployment: a person or its holder.
+func (s *Server) reader(ctx context.Context, header, id string) (keeper.Caller, error) {
+	token, err := bearer(header)
+	if err != nil {
+		return keeper.Caller{}, err
+	}
+	if strings.HasPrefix(token, api.HandlePrefix) {
+		return s.Keeper.Holder(ctx, id, token)
+	}
+	return s.Keeper.Authenticate(token)
+}
+
+// job is the workload that a CI platform's token vouches for. suffix is what
+// the token's audience must have behind the server's own.
+func (s *Server) job(ctx context.Context, header, suffix string) (lockkeeper.Workload, error) {
+	token, err := bearer(header)
+	if err != nil {
+		return lockkeeper.Workload{}, err
+	}
+	return s.workload(ctx, token, suffix)
+}
+
+func (s *Server) workload(ctx context.Context, token, suffix string) (lockkeeper.Workload, error) {
+	var issuers []identity.Issuer
+	for _, p := range s.Keeper.Rules().Catalog.Providers {
+		audience := p.Audience
+		if audience == "" {
+			audience = s.URL
+		}
+		issuers = append(issuers, identity.Issuer{Provider: p.Name, Platform: p.Platform, URL: p.Issuer, Audience: audience + suffix})
+	}
+	return s.Verifier.Workload(ctx, issuers, token, lockkeeper.MomentOf(time.Now()))
+}
+
+// source is where a request comes from, for limits.
+func source(r string) string {
+	host, _, err := net.SplitHostPort(r)
+	if err != nil {
+		return r
+	}
+	return host
+}
