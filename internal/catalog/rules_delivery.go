@@ -2,7 +2,7 @@ package catalog
 
 import (
 	"fmt"
-	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -61,8 +61,8 @@ func issuerUnfit(s string) string {
 		return "must begin with https://"
 	}
 	host := u.Hostname()
-	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() {
+	ip, err := netip.ParseAddr(host)
+	if host == "localhost" || err == nil && ip.IsLoopback() {
 		return ""
 	}
 	return "must begin with https://; http is for loopback addresses only"

@@ -79,6 +79,12 @@ func (j *Journal) Append(ctx context.Context, b Batch) (Head, error) {
 	}
 	j.edge = edge
 	j.setHead(next)
+	// A crash before this leaves an older checkpoint outside, which the longer
+	// log still fits.
+	if err := j.keepOutside(next); err != nil {
+		j.unknown = true
+		return old, errors.Join(ErrUnknown, err)
+	}
 	return next, nil
 }
 
@@ -213,5 +219,5 @@ func (j *Journal) Settle(ctx context.Context) (Head, error) {
 		return Head{}, err
 	}
 	j.edge, j.unknown = report.edge, false
-	return j.Head(), nil
+	return j.Head(), j.keepOutside(j.Head())
 }

@@ -21,6 +21,11 @@
 //	head(size, root, checkpoint)
 //	meta(key, value)           format version and checkpoint origin
 //
+// Beside it the file checkpoint holds the last signed checkpoint once more. It
+// is written after each commit, so a database that lost its end (a write-ahead
+// log that was cut off, an older copy put back) is shorter than the file says,
+// and is refused.
+//
 // The leaf of an entry is SHA-256(0x00 || data). A node of level l that covers
 // leaves [n·2^l, (n+1)·2^l) stands in the hashes of the last of them, at byte
 // 32·l. data is a JSON object with at least seq, time and kind. A checkpoint is
@@ -34,6 +39,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 
 	"github.com/lockkeeper/lockkeeper"
 	"golang.org/x/mod/sumdb/note"
@@ -107,6 +113,7 @@ type Journal struct {
 	insert  statements
 	edge    map[int64]tlog.Hash // stored hashes that the next leaf may need
 	unknown bool                // a commit's outcome is unknown
+	outside *os.File            // the last checkpoint, outside the database
 	commit  func(context.Context, *sql.Conn) error
 }
 
@@ -159,6 +166,9 @@ func (j *Journal) open(ctx context.Context) error {
 		return &Broken{report.Entries, fmt.Sprintf("%d entries stand behind the signed head", behind)}
 	}
 	j.edge = report.edge
+	if j.outside, err = os.OpenFile(outsidePath(j.options.Dir), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return unusable(outsidePath(j.options.Dir), err)
+	}
 	return j.connect(ctx)
 }
 
@@ -184,11 +194,16 @@ func (j *Journal) Close() error {
 	if j.conn != nil {
 		errs = append(errs, j.conn.Close())
 	}
+	// The writer goes last: the last connection moves the write-ahead log into
+	// the database, which a reading one may not.
+	if j.Reader != nil {
+		errs = append(errs, j.Reader.Close())
+	}
 	if j.writer != nil {
 		errs = append(errs, j.writer.Close())
 	}
-	if j.Reader != nil {
-		errs = append(errs, j.Reader.Close())
+	if j.outside != nil {
+		errs = append(errs, j.outside.Close())
 	}
 	if j.ownLock && j.lock != nil {
 		errs = append(errs, j.lock.Release())

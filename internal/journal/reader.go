@@ -22,6 +22,8 @@ type Reader struct {
 	verifier note.Verifier
 	origin   string
 
+	outside []byte // the checkpoint outside the database, read before the head; nil: there is none
+
 	mu   sync.RWMutex
 	head Head
 }
@@ -34,6 +36,10 @@ func OpenReader(ctx context.Context, dir string, verifier note.Verifier) (*Reade
 		return nil, err
 	}
 	r := &Reader{db: db, verifier: verifier}
+	if r.outside, err = readOutside(dir); err != nil {
+		db.Close()
+		return nil, err
+	}
 	if r.origin, err = checkFormat(ctx, db); err == nil {
 		err = r.refresh(ctx)
 	}

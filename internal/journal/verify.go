@@ -60,6 +60,9 @@ func Verify(ctx context.Context, r *Reader, progress func(done, total int64)) (R
 	if err := w.finish(r); err != nil {
 		return Report{}, err
 	}
+	if err := r.verifyOutside(ctx, head); err != nil {
+		return Report{}, err
+	}
 	report := Report{Origin: r.origin, Entries: head.Size, Root: head.Root.String(), edge: w.edge}
 	if report.Documents, err = verifyRest(ctx, r); err != nil {
 		return Report{}, err

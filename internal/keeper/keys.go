@@ -117,18 +117,3 @@ func (t Trust) Verifier() (note.Verifier, error) {
 
 // KeySet is the JWKS under which targets verify tokens.
 func (k *Keeper) KeySet() ([]byte, error) { return token.MarshalKeySet(k.keys.token) }
-
-// FolderTrust reads the public keys of a data folder, for verifying its journal
-// on the machine itself, beside a running server or after it.
-func FolderTrust(ctx context.Context, dir, origin string) (Trust, error) {
-	s, err := journal.OpenSealed(ctx, dir)
-	if err != nil {
-		return Trust{}, err
-	}
-	defer s.Close()
-	k, err := openKeys(ctx, s, origin)
-	if err != nil {
-		return Trust{}, err
-	}
-	return Trust{origin, k.vkey, k.receipt.Public()}, nil
-}

@@ -3,7 +3,10 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,16 +16,16 @@ import (
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
 
-// caller is the header that every authenticated request has.
-type caller struct {
+// A Credential is the header that every authenticated request has.
+type Credential struct {
 	Authorization string `header:"Authorization" doc:"Bearer and a session's secret, a handle, or a CI platform's token"`
 }
 
-// remote is where a request comes from.
-type remote struct{ source string }
+// A Remote is where a request comes from.
+type Remote struct{ source string }
 
 // Resolve takes the address of the other end.
-func (r *remote) Resolve(ctx huma.Context) []error {
+func (r *Remote) Resolve(ctx huma.Context) []error {
 	r.source = source(ctx.RemoteAddr())
 	return nil
 }
@@ -30,21 +33,21 @@ func (r *remote) Resolve(ctx huma.Context) []error {
 type (
 	reply[T any] struct{ Body T }
 	ask[T any]   struct {
-		caller
+		Credential
 		Body T
 	}
 	keyed[T any] struct {
-		caller
+		Credential
 		Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
 		Body T
 	}
 	about[T any] struct {
-		caller
+		Credential
 		ID   string `path:"id" maxLength:"63"`
 		Body T
 	}
 	stranger[T any] struct {
-		remote
+		Remote
 		Body T
 	}
 	nothing struct{}
@@ -110,7 +113,7 @@ func (s *Server) signIn(ctx context.Context, in *stranger[api.SignIn]) (*reply[a
 	return &reply[api.Session]{api.Session{Secret: secret, User: session.User, Expires: session.Expires}}, err
 }
 
-func (s *Server) signOut(ctx context.Context, in *caller) (*struct{}, error) {
+func (s *Server) signOut(ctx context.Context, in *Credential) (*struct{}, error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
 		return nil, err
@@ -119,7 +122,7 @@ func (s *Server) signOut(ctx context.Context, in *caller) (*struct{}, error) {
 }
 
 func (s *Server) invite(ctx context.Context, in *struct {
-	caller
+	Credential
 	ID string `path:"id" maxLength:"63"`
 }) (*reply[api.Invitation], error) {
 	by, err := s.person(in.Authorization)
@@ -137,7 +140,7 @@ func (s *Server) enrol(ctx context.Context, in *stranger[api.Enrol]) (*struct{},
 // proofSuffix is what stands between the server's audience and a challenge.
 const proofSuffix = "/prove/"
 
-func (s *Server) challenge(ctx context.Context, in *caller) (*reply[api.Challenge], error) {
+func (s *Server) challenge(ctx context.Context, in *Credential) (*reply[api.Challenge], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
 		return nil, err
@@ -158,7 +161,7 @@ func (s *Server) prove(ctx context.Context, in *ask[api.Proof]) (*reply[api.Prov
 	return &reply[api.Proven]{api.Proven{User: user}}, err
 }
 
-func (s *Server) catalog(_ context.Context, in *caller) (*reply[api.Catalog], error) {
+func (s *Server) catalog(_ context.Context, in *Credential) (*reply[api.Catalog], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
 		return nil, err
@@ -196,7 +199,7 @@ func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Appl
 }
 
 func (s *Server) can(_ context.Context, in *struct {
-	caller
+	Credential
 	User   string `query:"user" required:"true" maxLength:"63"`
 	Action string `query:"action" required:"true" maxLength:"100"`
 	Scope  string `query:"scope" required:"true" maxLength:"600"`
@@ -247,7 +250,7 @@ func (s *Server) show(ctx context.Context, by keeper.Caller, id string) (*reply[
 }
 
 func (s *Server) list(ctx context.Context, in *struct {
-	caller
+	Credential
 	Project     string `query:"project" maxLength:"63"`
 	Environment string `query:"environment" maxLength:"63"`
 	Alive       bool   `query:"alive" doc:"only those that have not ended"`
@@ -267,7 +270,7 @@ func (s *Server) list(ctx context.Context, in *struct {
 }
 
 func (s *Server) deployment(ctx context.Context, in *struct {
-	caller
+	Credential
 	ID   string `path:"id" maxLength:"63"`
 	Seen string `query:"seen" maxLength:"64" doc:"what the caller saw; the reply waits until something differs"`
 	Wait int    `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait at most"`
@@ -335,7 +338,7 @@ func (s *Server) cancel(ctx context.Context, in *about[api.Cancel]) (*reply[api.
 }
 
 func (s *Server) receipt(ctx context.Context, in *struct {
-	caller
+	Credential
 	ID string `path:"id" maxLength:"63"`
 }) (*reply[json.RawMessage], error) {
 	by, err := s.reader(ctx, in.Authorization, in.ID)
@@ -367,3 +370,23 @@ func (s *Server) render(v keeper.View) api.Deployment {
 	}
 	return d
 }
+
+// nameErrors makes huma's own refusals (a malformed body, a value out of its
+// bounds) problems like ours. They name what is wrong and never repeat the
+// value: it may be a secret. The library takes this only as a variable of its
+// own, so it is set once for the process.
+var nameErrors = sync.OnceFunc(func() {
+	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+		p := &api.Problem{Type: "about:blank", Title: "invalid", Status: status, Detail: "The request is malformed: " + message + ".", Code: "request_malformed",
+			Next: "Compare it with /api/v1/openapi.json."}
+		var fields []string
+		for _, err := range errs {
+			var d *huma.ErrorDetail
+			if errors.As(err, &d) {
+				fields = append(fields, d.Location+": "+d.Message)
+			}
+		}
+		p.Field = strings.Join(fields, "; ")
+		return p
+	}
+})

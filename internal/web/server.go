@@ -59,6 +59,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{Options: o, metrics: newMetrics(o.Keeper)}
 	mux := http.NewServeMux()
+	nameErrors()
 	config := huma.DefaultConfig("Lockkeeper", o.Version)
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/api/v1/openapi", "", ""
 	config.CreateHooks = nil // no $schema links in replies

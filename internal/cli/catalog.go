@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/spf13/cobra"
+)
+
+func pathEscape(s string) string { return url.PathEscape(s) }
+
+// maxFile is a little over what the catalog takes of one file, so that the
+// catalog's own refusal is the one that people read.
+const maxFile = 5 << 20
+
+// governanceFiles reads the documents of files and folders: in a folder, every
+// .yaml, .yml and .json below it.
+func governanceFiles(paths []string) ([]catalog.File, error) {
+	var names []string
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(p)
+		}
+		if !info.IsDir() {
+			names = append(names, p)
+			continue
+		}
+		err = filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
+				names = append(names, name)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(p)
+		}
+	}
+	slices.Sort(names)
+	var out []catalog.File
+	for _, name := range slices.Compact(names) {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(name)
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxFile))
+		f.Close()
+		if err != nil {
+			return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(name)
+		}
+		out = append(out, catalog.File{Name: name, Data: data})
+	}
+	return out, nil
+}
+
+// readCatalog reads and validates; every problem is printed.
+func (a *app) readCatalog(paths []string) (*catalog.Catalog, []catalog.File, error) {
+	files, err := governanceFiles(paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, problems := catalog.Read(files)
+	if len(problems) == 0 {
+		return c, files, nil
+	}
+	if a.output == "json" {
+		a.json(map[string]any{"problems": problems})
+	} else {
+		for _, p := range problems {
+			fmt.Fprintln(a.err, printable(p.String()))
+		}
+		fmt.Fprintf(a.err, "%d problems.\n", len(problems))
+	}
+	return nil, nil, &exitError{code: exitCodes[lockkeeper.Invalid]}
+}
+
+func (a *app) validateCommand() *cobra.Command {
+	return &cobra.Command{Use: "validate PATH…", Short: "Check governance documents; needs no server", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper validate governance/",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, _, err := a.readCatalog(args)
+			if err != nil {
+				return err
+			}
+			return a.print(map[string]any{"documents": len(c.Documents()), "digest": c.Digest()}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d documents are good. Digest %s\n", len(c.Documents()), c.Digest())
+			})
+		}}
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var message string
+	var base int
+	c := &cobra.Command{Use: "apply PATH…", Short: "Put governance documents in force, whole", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper apply governance/ --message 'two approvers for payments'",
+		Long: "Apply replaces the catalog in force by the documents of the files and folders named. It changes nothing\nif another revision came in force since the one that was read, and nothing if any document is wrong."}
+	c.Flags().StringVar(&message, "message", "", "why, for the journal")
+	c.Flags().IntVar(&base, "base", -1, "the revision that this was planned against; default: the one in force now")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		_, files, err := a.readCatalog(args)
+		if err != nil {
+			return err
+		}
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		if base < 0 {
+			var about api.About
+			if err := client.Call(c.Context(), "GET", "/about", nil, &about); err != nil {
+				return err
+			}
+			base = about.Revision
+		}
+		body := api.Apply{Base: base, Message: message}
+		for _, f := range files {
+			body.Files = append(body.Files, api.File{Name: f.Name, Data: string(f.Data)})
+		}
+		var applied api.Applied
+		if err := client.Call(c.Context(), "PUT", "/catalog", body, &applied); err != nil {
+			return err
+		}
+		return a.print(applied, func(w io.Writer) {
+			for _, ch := range applied.Changes {
+				fmt.Fprintf(w, "%-8s %s %s\n", ch.Verb, ch.Kind, strings.TrimPrefix(ch.Project+"/"+ch.Name, "/"))
+			}
+			fmt.Fprintf(w, "Revision %d is in force, with %d changes. Digest %s\n", applied.Revision, len(applied.Changes), applied.Digest)
+		})
+	}
+	return c
+}
+
+func (a *app) catalogCommand() *cobra.Command {
+	show := &cobra.Command{Use: "show", Short: "Print the catalog in force as JSON documents", Args: cobra.NoArgs, Example: "  lockkeeper catalog show",
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := a.person()
+			if err != nil {
+				return err
+			}
+			var cat api.Catalog
+			if err := client.Call(c.Context(), "GET", "/catalog", nil, &cat); err != nil {
+				return err
+			}
+			return a.json(cat)
+		}}
+	return withCommands(&cobra.Command{Use: "catalog", Short: "The catalog in force"}, show)
+}
+
+func (a *app) canCommand() *cobra.Command {
+	return &cobra.Command{Use: "can USER ACTION SCOPE", Short: "May a user do an action at a scope, and by which path", Args: cobra.ExactArgs(3),
+		Example: "  lockkeeper can bob deployments/approve /projects/payments/environments/production",
+		Long:    "The exit code is 0 if he may and 4 if he may not.",
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.person()
+			if err != nil {
+				return err
+			}
+			q := url.Values{"user": {strings.TrimPrefix(args[0], "user:")}, "action": {args[1]}, "scope": {args[2]}}
+			var d lockkeeper.Decision
+			if err := client.Call(c.Context(), "GET", "/can?"+q.Encode(), nil, &d); err != nil {
+				return err
+			}
+			err = a.print(d, func(w io.Writer) {
+				printDecision(w, d, 0)
+				if d.Next != "" {
+					fmt.Fprintln(w, "  next:", printable(d.Next))
+				}
+			})
+			if d.Verdict != lockkeeper.Pass {
+				return errors.Join(err, &exitError{code: exitCodes[lockkeeper.Forbidden]})
+			}
+			return err
+		}}
+}

@@ -1,0 +1,213 @@
+// Package cli is the command line: one file a noun. It reads flags, calls the
+// server through package api, runs the commands of pipelines, and renders what
+// came back. `serve` wires the server together.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/spf13/cobra"
+)
+
+// Version is what `lockkeeper version` prints. The build sets it.
+var Version = "0.1.0-dev"
+
+// Exit codes. Those of `deploy` and `claim` stand apart, so that they are not
+// taken for the command's own.
+const (
+	exitInternal = 1
+	exitRefused  = 120 // deploy: refused, rejected or cancelled
+	exitTimedOut = 121 // deploy: nobody let it through in time
+	exitAway     = 122 // deploy: the server or the CI platform cannot be reached
+)
+
+// exitCodes is the one table from kinds of error to exit codes.
+var exitCodes = map[lockkeeper.Kind]int{
+	lockkeeper.Invalid: 2, lockkeeper.Unauthenticated: 3, lockkeeper.Forbidden: 4, lockkeeper.NotFound: 5,
+	lockkeeper.Conflict: 6, lockkeeper.Unavailable: 7, lockkeeper.Limited: 8,
+}
+
+// exitError carries an exit code that is not an error's own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// app is one run of the command line.
+type app struct {
+	server  string
+	output  string
+	session string
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+}
+
+// Main runs the command line and returns the exit code.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	return a.fail(err)
+}
+
+// fail says what went wrong, why, and what to do next, and gives the exit code.
+func (a *app) fail(err error) int {
+	code := exitInternal
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if code = exit.code; exit.err == nil {
+			return code
+		}
+	}
+	r := lockkeeper.RefusalOf(err)
+	if r != nil && exit == nil {
+		code = exitCodes[r.Kind]
+	}
+	if a.output == "json" {
+		p := api.ProblemOf(err, "")
+		if r == nil {
+			p.Detail, p.Next = err.Error(), ""
+		}
+		a.json(p)
+		return code
+	}
+	if r == nil {
+		fmt.Fprintf(a.err, "error: %v\n", err)
+		return code
+	}
+	fmt.Fprintf(a.err, "%s [%s]\n", strings.TrimSuffix(r.Kind.String()+": "+r.Sentence, "\n"), r.Code)
+	if r.Field != "" {
+		fmt.Fprintf(a.err, "  about: %s\n", r.Field)
+	}
+	if r.Decision != nil {
+		printDecision(a.err, *r.Decision, 1)
+	}
+	if r.Next != "" {
+		fmt.Fprintf(a.err, "  next: %s\n", r.Next)
+	}
+	return code
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "lockkeeper",
+		Short:         "The gate between CI/CD and production",
+		Long:          "Lockkeeper proves who a pipeline is, holds it at an environment's gate until the right people\nhave let it through, hands it a short-lived identity for exactly that deployment, and can prove\nafterwards what happened.",
+		Example:       "  lockkeeper serve --data ./data\n  lockkeeper deploy --environment production --artifact app=sha256:… -- ./deploy.sh",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.server, "server", envOr("LOCKKEEPER_SERVER", "http://127.0.0.1:8420"), "address of the server (LOCKKEEPER_SERVER)")
+	f.StringVar(&a.output, "output", "text", "text or json")
+	f.StringVar(&a.session, "session-file", envOr("LOCKKEEPER_SESSION_FILE", ""), "where the sign-in is kept (LOCKKEEPER_SESSION_FILE)")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.output != "text" && a.output != "json" {
+			bad := a.output
+			a.output = "text"
+			return lockkeeper.Invalid.Errorf("output_unknown", "There is no output %q.", bad).WithNext("Use --output text or --output json.")
+		}
+		return nil
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return lockkeeper.Invalid.Errorf("usage", "%v.", err).WithNext("See: %s --help", c.CommandPath())
+	})
+	root.AddCommand(a.serveCommand(), a.setupCommand(), a.loginCommand(), a.logoutCommand(), a.accountsCommand(),
+		a.validateCommand(), a.applyCommand(), a.catalogCommand(), a.canCommand(), a.artifactCommand(),
+		a.deployCommand(), a.claimCommand(), a.voteCommand(true), a.voteCommand(false), a.deploymentsCommand(),
+		a.receiptCommand(), a.keysCommand(), a.journalCommand(), a.versionCommand())
+	for _, c := range root.Commands() {
+		usageErrors(c)
+	}
+	return root
+}
+
+// usageErrors makes a wrong number of arguments a refusal like any other.
+func usageErrors(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return lockkeeper.Invalid.Errorf("usage", "%v.", err).WithNext("See: %s --help", c.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		usageErrors(sub)
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Example: "  lockkeeper version", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		return a.print(map[string]string{"version": Version}, func(w io.Writer) { fmt.Fprintln(w, "lockkeeper", Version) })
+	}}
+}
+
+// print renders v as JSON or as text.
+func (a *app) print(v any, text func(io.Writer)) error {
+	if a.output == "json" {
+		return a.json(v)
+	}
+	text(a.out)
+	return nil
+}
+
+func (a *app) json(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func envOr(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// printDecision renders a decision as a tree: one line a reason.
+func printDecision(w io.Writer, d lockkeeper.Decision, depth int) {
+	mark := map[lockkeeper.Verdict]string{lockkeeper.Pass: "✓", lockkeeper.Fail: "✗", lockkeeper.Wait: "…", lockkeeper.Error: "!"}[d.Verdict]
+	fmt.Fprintf(w, "%s%s %s: %s [%s]\n", strings.Repeat("  ", depth), mark, printable(d.Subject), printable(d.Sentence), d.Code)
+	for _, b := range d.Because {
+		printDecision(w, b, depth+1)
+	}
+}
+
+// printable replaces what could steer a terminal: texts come from outside.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,372 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/spf13/cobra"
+)
+
+// deployFlags are what `deploy` and `claim` take.
+type deployFlags struct {
+	project, environment string
+	artifacts            []string
+	parameters           []string
+	tokenFile            string
+	handleFile           string
+	receipt              string
+	detach               bool
+	timeout              time.Duration
+}
+
+func (f *deployFlags) shared(c *cobra.Command) {
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the CI platform's token, where it cannot be asked for one")
+	c.Flags().StringVar(&f.handleFile, "handle-file", "", "where the deployment's handle is kept between `deploy --detach` and `claim`")
+	c.Flags().StringVar(&f.receipt, "receipt", "", "write the signed receipt to this file at the end")
+	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait for the gate; 0: as long as the ask may wait")
+}
+
+const deployHelp = `The command runs once the gate has let the deployment through, with these variables:
+
+  LOCKKEEPER_TOKEN_FILE            a file with the token for the identity's first audience
+  AZURE_FEDERATED_TOKEN_FILE       the same, for the audience api://AzureADTokenExchange
+  AWS_WEB_IDENTITY_TOKEN_FILE      the same, for the audience sts.amazonaws.com
+  LOCKKEEPER_DEPLOYMENT            the deployment's id
+
+The files are kept fresh while the command runs and are gone afterwards.
+Exit codes: the command's own; 120 refused, rejected or cancelled; 121 nobody let it through in time;
+122 the server or the CI platform cannot be reached.`
+
+func (a *app) deployCommand() *cobra.Command {
+	var f deployFlags
+	c := &cobra.Command{Use: "deploy --environment E --artifact NAME=sha256:HEX [-- COMMAND…]", Short: "Ask to deploy, wait for the gate, and run a command under the deployment's identity",
+		Example: "  lockkeeper deploy --environment production --artifact app=sha256:2c26… -- ./deploy.sh\n  lockkeeper deploy --environment production --artifact app=sha256:2c26… --detach --handle-file handle",
+		Long:    deployHelp}
+	f.shared(c)
+	c.Flags().StringVar(&f.project, "project", "", "project; default: the pipeline's own")
+	c.Flags().StringVar(&f.environment, "environment", "", "environment to deploy to")
+	c.Flags().StringArrayVar(&f.artifacts, "artifact", nil, "NAME=sha256:HEX; may be given several times")
+	c.Flags().StringArrayVar(&f.parameters, "parameter", nil, "NAME=VALUE, part of what is approved; may be given several times")
+	c.Flags().BoolVar(&f.detach, "detach", false, "only ask; a later job of this stage claims it")
+	c.MarkFlagRequired("environment")
+	c.MarkFlagRequired("artifact")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if f.detach == (len(args) > 0) {
+			return lockkeeper.Invalid.Errorf("usage", "Name either a command to run, or --detach.").WithNext("See: lockkeeper deploy --help")
+		}
+		return deployError(a.deploy(c.Context(), f, args))
+	}
+	return c
+}
+
+func (a *app) claimCommand() *cobra.Command {
+	var f deployFlags
+	c := &cobra.Command{Use: "claim ID [-- COMMAND…]", Short: "Come back for a deployment that was asked for with --detach, and run a command", Args: cobra.MinimumNArgs(2),
+		Example: "  lockkeeper claim d-… -- ./deploy.sh", Long: deployHelp}
+	f.shared(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		d, err := a.newDriver(f)
+		if err != nil {
+			return err
+		}
+		d.id = args[0]
+		return deployError(d.run(c.Context(), args[1:]))
+	}
+	return c
+}
+
+// deployError gives deploy's own exit codes to what is not the command's.
+func deployError(err error) error {
+	var exit *exitError
+	if err == nil || errors.As(err, &exit) {
+		return err
+	}
+	switch r := lockkeeper.RefusalOf(err); {
+	case r == nil, r.Kind == lockkeeper.Invalid:
+		return err
+	case r.Kind == lockkeeper.Unavailable:
+		return &exitError{exitAway, err}
+	case r.Code == "timed_out":
+		return &exitError{exitTimedOut, err}
+	}
+	return &exitError{exitRefused, err}
+}
+
+func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error {
+	ask := api.OpenDeployment{Project: f.project, Environment: f.environment, Parameters: map[string]string{}}
+	for _, s := range f.artifacts {
+		artifact, err := lockkeeper.ParseArtifact(s)
+		if err != nil {
+			return lockkeeper.Invalid.Errorf("artifact_malformed", "%v.", err).WithNext("Write it as NAME=sha256:HEX.")
+		}
+		ask.Artifacts = append(ask.Artifacts, artifact)
+	}
+	for _, s := range f.parameters {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok {
+			return lockkeeper.Invalid.Errorf("parameter_malformed", "The parameter %q is not NAME=VALUE.", s)
+		}
+		ask.Parameters[name] = value
+	}
+	d, err := a.newDriver(f)
+	if err != nil {
+		return err
+	}
+	ask.Handle = lockkeeper.HandleDigest(d.handle)
+	opened, err := d.open(ctx, ask)
+	if err != nil {
+		return err
+	}
+	d.id = opened.ID
+	if f.detach {
+		return a.print(opened, func(w io.Writer) {
+			printDeployment(w, opened)
+			fmt.Fprintf(w, "Come back from a job of the same stage and run: lockkeeper claim %s -- COMMAND\n", opened.ID)
+		})
+	}
+	fmt.Fprintf(a.err, "%s asks to deploy to %s. Approvers run: lockkeeper approve %s\n", opened.ID, ask.Environment, opened.ID)
+	return d.run(ctx, command)
+}
+
+// A driver takes one deployment from its ask to its end.
+type driver struct {
+	app    *app
+	flags  deployFlags
+	ci     ciPlatform
+	handle string
+	id     string
+	lease  api.Lease
+}
+
+// newDriver makes the deployment's handle: a secret of this job, whose digest
+// alone goes with the ask.
+func (a *app) newDriver(f deployFlags) (*driver, error) {
+	d := &driver{app: a, flags: f, ci: ciPlatform{app: a, file: f.tokenFile}}
+	if f.handleFile != "" {
+		b, err := os.ReadFile(f.handleFile)
+		if err == nil && strings.HasPrefix(string(b), api.HandlePrefix) {
+			d.handle = strings.TrimSpace(string(b))
+			return d, nil
+		}
+	}
+	d.handle = api.HandlePrefix + randomText()
+	if f.handleFile != "" {
+		if err := writePrivate(f.handleFile, []byte(d.handle+"\n")); err != nil {
+			return nil, lockkeeper.Invalid.Errorf("handle_file", "The handle cannot be kept: %v.", err).WithField(f.handleFile)
+		}
+	}
+	return d, nil
+}
+
+func randomText() string {
+	b := make([]byte, 20)
+	rand.Read(b)
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b))
+}
+
+// tries is how often an ask is sent again when the server cannot be reached;
+// the same key makes it one ask.
+const tries = 4
+
+func (d *driver) open(ctx context.Context, ask api.OpenDeployment) (api.Deployment, error) {
+	var opened api.Deployment
+	key := randomText()
+	err := retry(ctx, func() error {
+		token, err := d.ci.token(ctx)
+		if err != nil {
+			return err
+		}
+		return d.app.client().With(token).Call(ctx, "POST", "/deployments", ask, &opened, "Idempotency-Key", key)
+	})
+	return opened, err
+}
+
+// retry calls f again while the server is unavailable, a few times and each
+// time later.
+func retry(ctx context.Context, f func() error) error {
+	for try := 0; ; try++ {
+		err := f()
+		if lockkeeper.KindOf(err) != lockkeeper.Unavailable || try+1 == tries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second << try):
+		}
+	}
+}
+
+// run waits for the gate, claims the lease, runs the command, and ends the
+// deployment with its exit code.
+func (d *driver) run(ctx context.Context, command []string) error {
+	if err := d.await(ctx); err != nil {
+		if ctx.Err() != nil {
+			d.cancel("The job was interrupted while it waited.")
+		}
+		return err
+	}
+	fmt.Fprintf(d.app.err, "%s may run until %s as %s.\n", d.id, d.lease.Ends, d.lease.Identity)
+	code, runErr := d.command(ctx, command)
+	end, err := d.end(code)
+	if err != nil {
+		fmt.Fprintf(d.app.err, "The end of %s could not be told: %v\n", d.id, err)
+	} else {
+		printEnd(d.app.err, end)
+		err = d.keepReceipt()
+	}
+	if runErr != nil {
+		return runErr
+	}
+	if code != 0 {
+		return &exitError{code: code}
+	}
+	return err
+}
+
+// await watches the gate and claims as soon as it passes.
+func (d *driver) await(ctx context.Context) error {
+	if d.flags.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.flags.timeout)
+		defer cancel()
+	}
+	for {
+		var claimed api.Deployment
+		err := retry(ctx, func() error {
+			token, err := d.ci.token(ctx)
+			if err != nil {
+				return err
+			}
+			return d.app.client().With(token).Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/claim", api.Claim{Handle: d.handle}, &claimed)
+		})
+		if err == nil {
+			d.lease = *claimed.Lease
+			return nil
+		}
+		r := lockkeeper.RefusalOf(err)
+		if r == nil || r.Kind != lockkeeper.Conflict || r.Decision == nil || r.Decision.Verdict != lockkeeper.Wait {
+			return err
+		}
+		if err := d.watch(ctx, r.Decision); err != nil {
+			return err
+		}
+	}
+}
+
+// watch shows how the gate stands until it passes, fails, or the deployment
+// ends. The deployment's handle lets it look, so that no CI token is needed.
+func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
+	client := d.app.client().With(d.handle)
+	seen, shown := "", ""
+	for {
+		at, err := client.Deployment(ctx, d.id, seen, 30*time.Second)
+		if err != nil && d.flags.handleFile == "" && lockkeeper.KindOf(err) == lockkeeper.Unauthenticated {
+			return d.pause(ctx) // asked for by another job: this one's handle opens nothing yet
+		}
+		if ctx.Err() != nil {
+			return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time: %s", d.id, last.Sentence).
+				WithNext("%s", last.Next).WithDecision(*last)
+		}
+		if err != nil {
+			return err
+		}
+		if at.End != nil {
+			return endedError(at)
+		}
+		if at.Gate != nil {
+			last = at.Gate
+			if s := waitingLine(*at.Gate); s != shown {
+				fmt.Fprintln(d.app.err, s)
+				shown = s
+			}
+			if at.Gate.Verdict != lockkeeper.Wait {
+				return nil
+			}
+		}
+		seen = at.Seen
+	}
+}
+
+// pause is the wait between two claims of a job that cannot watch.
+func (d *driver) pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time.", d.id).WithNext("Ask the approvers, and run the job again.")
+	case <-time.After(5 * time.Second):
+		return nil
+	}
+}
+
+func waitingLine(g lockkeeper.Decision) string {
+	var parts []string
+	for _, b := range g.Because {
+		if b.Verdict != lockkeeper.Pass {
+			parts = append(parts, printable(b.Subject+": "+b.Sentence))
+		}
+	}
+	if len(parts) == 0 {
+		return "The gate has passed."
+	}
+	return "waiting: " + strings.Join(parts, "; ")
+}
+
+func endedError(at api.Deployment) error {
+	kind, code := lockkeeper.Forbidden, at.Status
+	r := kind.Errorf(code, "The deployment %s is %s.", at.ID, strings.ReplaceAll(at.Status, "_", " "))
+	if at.End.Reason != "" {
+		r.Sentence += " " + at.End.Reason
+	}
+	if at.End.By != "" {
+		r.Sentence += fmt.Sprintf(" (by %s)", at.End.By)
+	}
+	return r.WithNext("Look at it: lockkeeper deployments show %s", at.ID)
+}
+
+func (d *driver) end(code int) (api.Deployment, error) {
+	var at api.Deployment
+	// The job may be stopping: its end is told all the same, within bounds.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := retry(ctx, func() error {
+		return d.app.client().With(d.handle).Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/end", api.EndDeployment{ExitCode: code}, &at)
+	})
+	if lockkeeper.KindOf(err) == lockkeeper.Conflict { // told before, or ended by somebody else: say how
+		at, err = d.app.client().With(d.handle).Deployment(ctx, d.id, "", 0)
+	}
+	return at, err
+}
+
+func (d *driver) cancel(reason string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := d.app.client().With(d.handle).Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/cancel", api.Cancel{Reason: reason}, nil); err != nil {
+		fmt.Fprintf(d.app.err, "The deployment %s could not be cancelled: %v\n", d.id, err)
+	}
+}
+
+func (d *driver) keepReceipt() error {
+	if d.flags.receipt == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var receipt []byte
+	if err := d.app.client().With(d.handle).Call(ctx, "GET", "/deployments/"+pathEscape(d.id)+"/receipt", nil, &receipt); err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.flags.receipt, receipt, 0o644); err != nil {
+		return lockkeeper.Invalid.Errorf("receipt_file", "The receipt cannot be written: %v.", err).WithField(filepath.Clean(d.flags.receipt))
+	}
+	return nil
+}

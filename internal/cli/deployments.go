@@ -1,0 +1,244 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) voteCommand(approve bool) *cobra.Command {
+	var comment, digest string
+	verb, short := "approve", "Approve a deployment, as a person"
+	if !approve {
+		verb, short = "reject", "Reject a deployment; it ends"
+	}
+	c := &cobra.Command{Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1), Example: "  lockkeeper " + verb + " d-… --comment 'looked at the change'",
+		Long: "The vote is for exactly the ask that is shown: give its digest with --digest if you saw it before."}
+	c.Flags().StringVar(&comment, "comment", "", "why")
+	c.Flags().StringVar(&digest, "digest", "", "digest of the ask that you saw; default: the one shown now")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		at, err := client.Deployment(c.Context(), args[0], "", 0)
+		if err != nil {
+			return err
+		}
+		vote := api.Vote{Digest: at.Digest, Comment: comment}
+		if digest != "" {
+			vote.Digest = lockkeeper.Digest(digest)
+		}
+		if a.output == "text" {
+			printAsk(a.err, at)
+		}
+		if err := client.Call(c.Context(), "POST", "/deployments/"+pathEscape(args[0])+"/"+verb, vote, &at); err != nil {
+			return err
+		}
+		return a.print(at, func(w io.Writer) {
+			if !approve {
+				fmt.Fprintf(w, "Rejected. %s has ended.\n", at.ID)
+				return
+			}
+			fmt.Fprintln(w, "Approved.")
+			if at.Gate != nil {
+				fmt.Fprintln(w, waitingLine(*at.Gate))
+			}
+		})
+	}
+	return c
+}
+
+func (a *app) deploymentsCommand() *cobra.Command {
+	return withCommands(&cobra.Command{Use: "deployments", Short: "List, show, watch and cancel deployments"},
+		a.listCommand(), a.showCommand(), a.watchCommand(), a.cancelCommand())
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var project, environment string
+	var alive bool
+	var limit int
+	c := &cobra.Command{Use: "list", Short: "List deployments, newest first", Args: cobra.NoArgs, Example: "  lockkeeper deployments list --project payments --alive"}
+	c.Flags().StringVar(&project, "project", "", "only of this project")
+	c.Flags().StringVar(&environment, "environment", "", "only to this environment")
+	c.Flags().BoolVar(&alive, "alive", false, "only those that have not ended")
+	c.Flags().IntVar(&limit, "limit", 50, "how many at most")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		q := url.Values{"limit": {strconv.Itoa(limit)}, "alive": {strconv.FormatBool(alive)}, "project": {project}, "environment": {environment}}
+		var list api.Deployments
+		if err := client.Call(c.Context(), "GET", "/deployments?"+q.Encode(), nil, &list); err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(t, "ID\tSTATUS\tTO\tFROM\tCOMMIT\tOPENED")
+			for _, d := range list.Deployments {
+				fmt.Fprintf(t, "%s\t%s\t%s/%s\t%s/%s\t%.10s\t%s\n", d.ID, d.Status, d.Ask.Project, d.Ask.Environment, d.Ask.Pipeline, d.Ask.Stage, d.Ask.Commit, d.Opened)
+			}
+			t.Flush()
+		})
+	}
+	return c
+}
+
+func (a *app) showCommand() *cobra.Command {
+	return &cobra.Command{Use: "show ID", Short: "Show one deployment and how its gate stands", Args: cobra.ExactArgs(1), Example: "  lockkeeper deployments show d-…",
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.person()
+			if err != nil {
+				return err
+			}
+			at, err := client.Deployment(c.Context(), args[0], "", 0)
+			if err != nil {
+				return err
+			}
+			return a.print(at, func(w io.Writer) { printDeployment(w, at) })
+		}}
+}
+
+func (a *app) watchCommand() *cobra.Command {
+	return &cobra.Command{Use: "watch ID", Short: "Follow one deployment until it ends", Args: cobra.ExactArgs(1), Example: "  lockkeeper deployments watch d-…",
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.person()
+			if err != nil {
+				return err
+			}
+			for seen := ""; ; {
+				at, err := client.Deployment(c.Context(), args[0], seen, 30*time.Second)
+				if err != nil {
+					return err
+				}
+				if at.Seen != seen {
+					if a.output == "json" {
+						err = a.json(at)
+					} else {
+						fmt.Fprintf(a.out, "%s %s\n", lockkeeper.MomentOf(time.Now()), statusLine(at))
+					}
+				}
+				if at.End != nil || err != nil {
+					return err
+				}
+				seen = at.Seen
+			}
+		}}
+}
+
+func statusLine(d api.Deployment) string {
+	line := d.ID + " is " + strings.ReplaceAll(d.Status, "_", " ")
+	if d.Status == "waiting" && d.Gate != nil {
+		line += "; " + waitingLine(*d.Gate)
+	}
+	return line
+}
+
+func (a *app) cancelCommand() *cobra.Command {
+	var reason string
+	c := &cobra.Command{Use: "cancel ID", Short: "End a deployment and its lease", Args: cobra.ExactArgs(1), Example: "  lockkeeper deployments cancel d-… --reason 'wrong build'"}
+	c.Flags().StringVar(&reason, "reason", "", "why")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		var at api.Deployment
+		if err := client.Call(c.Context(), "POST", "/deployments/"+pathEscape(args[0])+"/cancel", api.Cancel{Reason: reason}, &at); err != nil {
+			return err
+		}
+		return a.print(at, func(w io.Writer) { printEnd(w, at) })
+	}
+	return c
+}
+
+func printAsk(w io.Writer, d api.Deployment) {
+	a := d.Ask
+	fmt.Fprintf(w, "%s asks to %s to %s of %s\n", d.ID, a.Action, a.Environment, a.Project)
+	fmt.Fprintf(w, "  from      %s/%s, run %s attempt %d\n", a.Pipeline, a.Stage, a.Run, a.Attempt)
+	fmt.Fprintf(w, "  commit    %s (%s)\n", a.Commit, printable(a.Ref))
+	for _, x := range a.Artifacts {
+		fmt.Fprintf(w, "  artifact  %s %s\n", x.Name, x.Digest)
+	}
+	for k, v := range a.Parameters {
+		fmt.Fprintf(w, "  parameter %s=%s\n", k, printable(v))
+	}
+	for _, i := range d.Initiators {
+		fmt.Fprintf(w, "  started   by %s (account %s)\n", printable(i.Name), i.Account)
+	}
+	fmt.Fprintf(w, "  digest    %s\n", d.Digest)
+}
+
+func printDeployment(w io.Writer, d api.Deployment) {
+	printAsk(w, d)
+	fmt.Fprintf(w, "  status    %s since %s\n", strings.ReplaceAll(d.Status, "_", " "), d.Opened)
+	for _, v := range d.Approvals {
+		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment))
+	}
+	if d.Lease != nil {
+		fmt.Fprintf(w, "  lease     %s until %s, %d tokens\n", d.Lease.Identity, d.Lease.Ends, d.Lease.Tokens)
+	}
+	if d.Gate != nil {
+		printDecision(w, *d.Gate, 1)
+	}
+	if d.End != nil {
+		printEnd(w, d)
+	}
+}
+
+// printEnd says how it ended, and what may still be alive outside.
+func printEnd(w io.Writer, d api.Deployment) {
+	if d.End == nil {
+		return
+	}
+	fmt.Fprintf(w, "%s ended at %s: %s. %s\n", d.ID, d.End.At, strings.ReplaceAll(d.Status, "_", " "), printable(d.End.Reason))
+	if d.End.TokensOutside == 0 {
+		fmt.Fprintln(w, "Nothing of it is alive outside: no token that was handed out is valid any more.")
+		return
+	}
+	fmt.Fprintf(w, "Still alive outside: up to %d tokens, the last until %s. No new one is handed out.\n", d.End.TokensOutside, d.End.OutsideTill)
+}
+
+func (a *app) artifactCommand() *cobra.Command {
+	var tokenFile string
+	record := &cobra.Command{Use: "record NAME=sha256:HEX…", Short: "Vouch for artifacts, from the stage that built them", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper artifact record app=sha256:2c26…",
+		RunE: func(c *cobra.Command, args []string) error {
+			var body api.Artifacts
+			for _, s := range args {
+				x, err := lockkeeper.ParseArtifact(s)
+				if err != nil {
+					return lockkeeper.Invalid.Errorf("artifact_malformed", "%v.", err).WithNext("Write it as NAME=sha256:HEX.")
+				}
+				body.Artifacts = append(body.Artifacts, x)
+			}
+			ci := ciPlatform{app: a, file: tokenFile}
+			key := randomText()
+			var r api.Recorded
+			err := retry(c.Context(), func() error {
+				token, err := ci.token(c.Context())
+				if err != nil {
+					return err
+				}
+				return a.client().With(token).Call(c.Context(), "POST", "/artifacts", body, &r, "Idempotency-Key", key)
+			})
+			if err != nil {
+				return err
+			}
+			return a.print(r, func(w io.Writer) {
+				for _, x := range r.Artifacts {
+					fmt.Fprintf(w, "%s/%s vouches for %s %s\n", r.Pipeline, r.Stage, x.Name, x.Digest)
+				}
+			})
+		}}
+	record.Flags().StringVar(&tokenFile, "token-file", "", "file with the CI platform's token, where it cannot be asked for one")
+	return withCommands(&cobra.Command{Use: "artifact", Short: "Records of artifacts"}, record)
+}

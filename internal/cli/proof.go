@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/journal"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) receiptCommand() *cobra.Command {
+	show := &cobra.Command{Use: "show ID", Short: "Fetch the signed receipt of an ended deployment", Args: cobra.ExactArgs(1), Example: "  lockkeeper receipt show d-… > receipt.json",
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.person()
+			if err != nil {
+				return err
+			}
+			var receipt []byte
+			if err := client.Call(c.Context(), "GET", "/deployments/"+pathEscape(args[0])+"/receipt", nil, &receipt); err != nil {
+				return err
+			}
+			_, err = a.out.Write(append(receipt, '\n'))
+			return err
+		}}
+	var keys string
+	verify := &cobra.Command{Use: "verify FILE", Short: "Verify a receipt offline, with the server's public keys", Args: cobra.ExactArgs(1), Example: "  lockkeeper receipt verify receipt.json --keys keys.json",
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := trust(keys)
+			if err != nil {
+				return err
+			}
+			data, err := readBounded(args[0])
+			if err != nil {
+				return err
+			}
+			s, err := keeper.VerifyReceipt(data, t)
+			if err != nil {
+				return err
+			}
+			return a.print(s, func(w io.Writer) { printReceipt(w, s) })
+		}}
+	verify.Flags().StringVar(&keys, "keys", "keys.json", "what `lockkeeper keys` printed")
+	return withCommands(&cobra.Command{Use: "receipt", Short: "Signed receipts of deployments"}, show, verify)
+}
+
+func readBounded(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(file)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 32<<20))
+}
+
+func printReceipt(w io.Writer, s keeper.Statement) {
+	r := s.Predicate
+	fmt.Fprintf(w, "The receipt holds: signed, and each of its %d entries stands in the journal %q.\n", len(r.Proofs), r.Origin)
+	fmt.Fprintln(w, r.String())
+	for _, v := range r.Approvals {
+		fmt.Fprintf(w, "  approved by %s at %s\n", v.User, v.At)
+	}
+	if r.Gate.Subject != "" {
+		printDecision(w, r.Gate, 1)
+	}
+}
+
+func (a *app) journalCommand() *cobra.Command {
+	var data, keys string
+	c := &cobra.Command{Use: "journal", Short: "Verify, show and prove the journal of a data folder; needs no server"}
+	c.PersistentFlags().StringVar(&data, "data", "lockkeeper-data", "data folder, or a copy of it")
+	c.PersistentFlags().StringVar(&keys, "keys", "", "what `lockkeeper keys` printed; default: keys.json in the data folder")
+	open := func(ctx context.Context) (*journal.Reader, error) {
+		file := keys
+		if file == "" {
+			file = filepath.Join(data, "keys.json")
+		}
+		t, err := trust(file)
+		if err != nil {
+			return nil, err
+		}
+		v, err := t.Verifier()
+		if err != nil {
+			return nil, err
+		}
+		return journal.OpenReader(ctx, data, v)
+	}
+	return withCommands(c, a.verifyJournal(open), a.showJournal(open), a.proveJournal(open))
+}
+
+type opener func(context.Context) (*journal.Reader, error)
+
+func (a *app) verifyJournal(open opener) *cobra.Command {
+	return &cobra.Command{Use: "verify", Short: "Recompute the whole journal and check its signature", Args: cobra.NoArgs, Example: "  lockkeeper journal verify --data ./data --keys keys.json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := open(c.Context())
+			if err != nil {
+				return brokenError(err)
+			}
+			defer r.Close()
+			report, err := journal.Verify(c.Context(), r, func(done, total int64) {
+				if total > 100_000 {
+					fmt.Fprintf(a.err, "\r%d of %d entries", done, total)
+				}
+			})
+			if err != nil {
+				return brokenError(err)
+			}
+			return a.print(report, func(w io.Writer) {
+				fmt.Fprintf(w, "The journal %q holds: %d entries, %d documents, root %s, signed.\n", report.Origin, report.Entries, report.Documents, report.Root)
+			})
+		}}
+}
+
+// brokenError makes a broken journal a refusal that says where.
+func brokenError(err error) error {
+	var b *journal.Broken
+	if errors.As(err, &b) {
+		return lockkeeper.Conflict.Errorf("journal_broken", "The journal breaks at entry %d: %s.", b.Seq, b.What).
+			WithNext("Believe nothing from entry %d on; compare with a back-up and with receipts that were handed out.", b.Seq).WithField("entry " + strconv.FormatInt(b.Seq, 10))
+	}
+	return err
+}
+
+func (a *app) showJournal(open opener) *cobra.Command {
+	var from, to int64
+	var subject string
+	c := &cobra.Command{Use: "show", Short: "Print entries, one JSON object a line", Args: cobra.NoArgs, Example: "  lockkeeper journal show --data ./data --subject deployment/d-…"}
+	c.Flags().Int64Var(&from, "from", 0, "first entry")
+	c.Flags().Int64Var(&to, "to", 0, "entry to stop before; 0: the end")
+	c.Flags().StringVar(&subject, "subject", "", "only entries about this: deployment/ID, user/NAME, project/NAME, catalog")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		r, err := open(c.Context())
+		if err != nil {
+			return brokenError(err)
+		}
+		defer r.Close()
+		if subject != "" {
+			entries, err := r.SubjectAll(c.Context(), subject)
+			for _, e := range entries {
+				fmt.Fprintf(a.out, "%s\n", e.Data)
+			}
+			return err
+		}
+		for e, err := range r.Entries(c.Context(), from, to) {
+			if err != nil {
+				return brokenError(err)
+			}
+			if _, err := fmt.Fprintf(a.out, "%s\n", e.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+func (a *app) proveJournal(open opener) *cobra.Command {
+	var check, keys string
+	c := &cobra.Command{Use: "prove [SEQ]", Short: "Make the proof that an entry stands in the journal, or check one", Args: cobra.MaximumNArgs(1),
+		Example: "  lockkeeper journal prove 12 --data ./data > proof.json\n  lockkeeper journal prove --check proof.json --keys keys.json"}
+	c.Flags().StringVar(&check, "check", "", "check the proof in this file instead")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if check != "" {
+			keys, _ = c.Flags().GetString("keys")
+			return a.checkProof(check, keys)
+		}
+		if len(args) != 1 {
+			return lockkeeper.Invalid.Errorf("usage", "Name the entry to prove, or --check FILE.").WithNext("See: lockkeeper journal prove --help")
+		}
+		seq, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil {
+			return lockkeeper.Invalid.Errorf("usage", "%q is no position of an entry.", args[0])
+		}
+		r, err := open(c.Context())
+		if err != nil {
+			return brokenError(err)
+		}
+		defer r.Close()
+		p, err := r.Prove(c.Context(), seq)
+		if err != nil {
+			return brokenError(err)
+		}
+		return a.json(p)
+	}
+	return c
+}
+
+func (a *app) checkProof(file, keys string) error {
+	t, err := trust(keys)
+	if err != nil {
+		return err
+	}
+	v, err := t.Verifier()
+	if err != nil {
+		return err
+	}
+	data, err := readBounded(file)
+	if err != nil {
+		return err
+	}
+	var p journal.Proof
+	if err := json.Unmarshal(data, &p); err != nil {
+		return lockkeeper.Invalid.Errorf("proof_malformed", "The file holds no proof: %v.", err).WithField(file)
+	}
+	if err := p.Verify(v); err != nil {
+		return err
+	}
+	return a.print(map[string]any{"seq": p.Seq, "entry": json.RawMessage(p.Entry)}, func(w io.Writer) {
+		fmt.Fprintf(w, "The entry %d stands in the journal %q:\n%s\n", p.Seq, t.Origin, p.Entry)
+	})
+}

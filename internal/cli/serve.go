@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/identity"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+	"github.com/lockkeeper/lockkeeper/internal/web"
+	"github.com/spf13/cobra"
+)
+
+// serveOptions are the settings of `serve`. Every zero value is safe.
+type serveOptions struct {
+	data    string // data folder
+	listen  string // address to listen on
+	url     string // address under which others reach the server; its issuer
+	cert    string // TLS certificate file
+	key     string // TLS key file
+	proxied bool   // TLS ends before the server
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{Use: "serve", Short: "Run the server", Args: cobra.NoArgs,
+		Example: "  lockkeeper serve --data ./data\n  lockkeeper serve --data /var/lib/lockkeeper --listen :8443 --url https://lockkeeper.example.com --tls-cert cert.pem --tls-key key.pem"}
+	c.Flags().StringVar(&o.data, "data", "lockkeeper-data", "data folder; made if there is none")
+	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8420", "address to listen on")
+	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: http and the listening address")
+	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
+	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
+	c.Flags().BoolVar(&o.proxied, "behind-proxy", false, "a proxy before the server ends TLS")
+	c.RunE = func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), o) }
+	return c
+}
+
+func (a *app) serve(ctx context.Context, o serveOptions) error {
+	l, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return lockkeeper.Unavailable.Errorf("listen_failed", "The address %s cannot be listened on: %v.", o.listen, err).WithNext("Name another with --listen.")
+	}
+	defer l.Close()
+	if err := o.finish(l.Addr().(*net.TCPAddr)); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(a.err, nil))
+	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Issuer: o.url, Log: log})
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if err := a.welcome(ctx, k, o); err != nil {
+		return err
+	}
+	s := web.New(web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log}).HTTP()
+	return run(ctx, s, l, k, o)
+}
+
+// finish fills in what was left open and refuses what would send secrets in
+// the clear.
+func (o *serveOptions) finish(at *net.TCPAddr) error {
+	if o.url == "" {
+		o.url = "http://" + at.String()
+	}
+	u, err := url.Parse(o.url)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.HasSuffix(o.url, "/") || u.RawQuery != "" || u.User != nil {
+		return lockkeeper.Invalid.Errorf("url_malformed", "The server's URL %q must be https://HOST, without a slash at its end.", o.url).WithNext("Mend --url.")
+	}
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	local := host == "localhost" || ip != nil && ip.IsLoopback()
+	if u.Scheme == "http" && !local {
+		return lockkeeper.Invalid.Errorf("url_in_the_clear", "The server's URL %s would send secrets in the clear.", o.url).WithNext("Use https.")
+	}
+	if !at.IP.IsLoopback() && o.cert == "" && !o.proxied {
+		return lockkeeper.Invalid.Errorf("listen_in_the_clear", "Listening on %s without TLS would send secrets in the clear.", at).
+			WithNext("Name --tls-cert and --tls-key, listen on a loopback address, or say --behind-proxy.")
+	}
+	return nil
+}
+
+// welcome writes the public keys beside the journal and prints what a person
+// needs at the first start.
+func (a *app) welcome(ctx context.Context, k *keeper.Keeper, o serveOptions) error {
+	b, err := json.MarshalIndent(k.Trust(), "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writePrivate(filepath.Join(o.data, "keys.json"), append(b, '\n')); err != nil {
+		return err
+	}
+	code, err := k.MakeSetupCode(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "Lockkeeper %s serves %s from %s\n", Version, o.url, o.data)
+	if code != "" {
+		fmt.Fprintf(a.out, "Nobody administers it yet. Enter as the first administrator:\n  lockkeeper setup --server %s --user NAME --code %s\n", o.url, code)
+	}
+	return nil
+}
+
+// run serves until ctx ends or the keeper stops, then lets requests finish.
+func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, o serveOptions) error {
+	failed := make(chan error, 1)
+	go func() {
+		if o.cert != "" {
+			failed <- s.ServeTLS(l, o.cert, o.key)
+		} else {
+			failed <- s.Serve(l)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-k.Done():
+		s.Close()
+		return k.Fault()
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := s.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) { // somebody waits on a deployment
+		return s.Close()
+	}
+	return err
+}
+
+func (a *app) keysCommand() *cobra.Command {
+	return &cobra.Command{Use: "keys", Short: "Print the public keys that vouch for receipts and proofs", Args: cobra.NoArgs, Example: "  lockkeeper keys > keys.json",
+		Long: "Keep them: with them, receipts and proofs can be verified without the server, and a server that was\nreplaced by another shows.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var out json.RawMessage
+			if err := a.client().Call(c.Context(), "GET", "/keys", nil, &out); err != nil {
+				return err
+			}
+			var t keeper.Trust
+			if err := json.Unmarshal(out, &t); err != nil {
+				return err
+			}
+			return a.json(t)
+		}}
+}
+
+// trust reads what `keys` printed.
+func trust(file string) (keeper.Trust, error) {
+	var t keeper.Trust
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return t, lockkeeper.Invalid.Errorf("keys_unreadable", "The public keys cannot be read: %v.", err).
+			WithNext("Fetch them from the server: lockkeeper keys > keys.json, and name the file with --keys.").WithField(file)
+	}
+	if err := json.Unmarshal(b, &t); err != nil || t.CheckpointKey == "" {
+		return t, lockkeeper.Invalid.Errorf("keys_malformed", "The file %s holds no public keys.", file).WithNext("Fetch them from the server: lockkeeper keys > keys.json").WithField(file)
+	}
+	return t, nil
+}
