@@ -22,10 +22,10 @@ func DigestOf(b []byte) Digest {
 func ParseDigest(s string) (Digest, error) {
 	h, ok := strings.CutPrefix(s, "sha256:")
 	if !ok {
-		return "", fmt.Errorf("the digest %.80q must begin with sha256:", s)
+		return "", fmt.Errorf("the digest %.80q must begin with \"sha256:\"", s)
 	}
 	if len(h) != 64 || strings.Trim(h, "0123456789abcdef") != "" {
-		return "", fmt.Errorf("the digest %.80q must have 64 lower-case hexadecimal digits after sha256:", s)
+		return "", fmt.Errorf("the digest %.80q must have 64 lower-case hexadecimal digits behind its algorithm", s)
 	}
 	return Digest(s), nil
 }

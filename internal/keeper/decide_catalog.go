@@ -34,9 +34,7 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	}
 	var because []lockkeeper.Decision
 	for _, ch := range changes {
-		for _, d := range w.mayChange(by, ch, old, new, now) {
-			because = append(because, d)
-		}
+		because = append(because, w.mayChange(by, ch, old, new, now)...)
 	}
 	verdict := lockkeeper.All("apply the catalog", "Every change is permitted.", because...)
 	if !verdict.Passed(now) {

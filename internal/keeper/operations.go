@@ -26,7 +26,7 @@ func (k *Keeper) SetUp(ctx context.Context, code, user, password string) error {
 	if err := lockkeeper.CheckName(user); err != nil {
 		return lockkeeper.Invalid.Errorf("user_malformed", "%v.", err)
 	}
-	if err := k.throttle("setup"); err != nil {
+	if err := k.throttle("setup", perAccount); err != nil {
 		return err
 	}
 	if s := k.read(); s.Setup.Done || s.Setup.Code != secretDigest(code) {
@@ -56,7 +56,7 @@ func (k *Keeper) Invite(ctx context.Context, by Caller, user string) (string, er
 // Enrol chooses a password with an invitation's code. It ends every session of
 // the user.
 func (k *Keeper) Enrol(ctx context.Context, user, code, password string) error {
-	if err := k.throttle("enrol " + user); err != nil {
+	if err := k.throttle("enrol "+user, perAccount); err != nil {
 		return err
 	}
 	if err := k.invited(user, secretDigest(code)); err != nil {

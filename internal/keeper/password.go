@@ -29,22 +29,29 @@ const (
 	passwordKind = "password"
 )
 
-// Sign-ins are limited per user and per source: five at once, then one in ten
-// seconds.
-const (
-	signInBurst = 5
-	signInEvery = 10 * time.Second
-	maxLimiters = 10_000
+// Attempts are limited per account: five at once, then one in ten seconds; and
+// per source, behind which a whole office may sit: sixty, then one a second.
+var (
+	perAccount = pace{5, 10 * time.Second}
+	perSource  = pace{60, time.Second}
 )
+
+const maxLimiters = 10_000
+
+type pace struct {
+	burst int
+	every time.Duration
+}
 
 // SignIn checks a password and starts a session. source is where the attempt
 // comes from, for the limit. Every failure has the same answer and takes about
 // as long. The secret goes to the person and is kept nowhere else.
 func (k *Keeper) SignIn(ctx context.Context, user, password, source string) (secret string, s Session, err error) {
-	for _, who := range []string{"user " + user, "source " + source} {
-		if err := k.throttle(who); err != nil {
-			return "", s, err
-		}
+	if err := k.throttle("user "+user, perAccount); err != nil {
+		return "", s, err
+	}
+	if err := k.throttle("source "+source, perSource); err != nil {
+		return "", s, err
 	}
 	credential := ""
 	k.mu.RLock()
@@ -167,7 +174,7 @@ func (k *Keeper) enter(ctx context.Context) error {
 func (k *Keeper) leave() { <-k.signIns }
 
 // throttle limits attempts by name.
-func (k *Keeper) throttle(name string) error {
+func (k *Keeper) throttle(name string, p pace) error {
 	k.limiters.Lock()
 	defer k.limiters.Unlock()
 	now := k.options.Clock()
@@ -175,23 +182,23 @@ func (k *Keeper) throttle(name string) error {
 	if l == nil {
 		if len(k.limits) >= maxLimiters {
 			for other, old := range k.limits {
-				if old.TokensAt(now) >= signInBurst {
+				if old.TokensAt(now) >= float64(old.Burst()) {
 					delete(k.limits, other) // a full limiter is as good as a new one
 				}
 			}
 		}
 		if len(k.limits) >= maxLimiters {
-			return errThrottled()
+			return errThrottled(p)
 		}
-		l = rate.NewLimiter(rate.Every(signInEvery), signInBurst)
+		l = rate.NewLimiter(rate.Every(p.every), p.burst)
 		k.limits[name] = l
 	}
 	if !l.AllowN(now, 1) {
-		return errThrottled()
+		return errThrottled(p)
 	}
 	return nil
 }
 
-func errThrottled() error {
-	return lockkeeper.Limited.Errorf("too_many_attempts", "Too many attempts.").WithNext("Wait %s and try again.", signInEvery)
+func errThrottled(p pace) error {
+	return lockkeeper.Limited.Errorf("too_many_attempts", "Too many attempts.").WithNext("Wait %s and try again.", p.every)
 }

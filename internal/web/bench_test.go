@@ -1,0 +1,124 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/identity"
+	"github.com/lockkeeper/lockkeeper/internal/journal"
+	"github.com/lockkeeper/lockkeeper/internal/lktest"
+	"github.com/lockkeeper/lockkeeper/internal/token"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// BenchmarkExchange measures one token exchange over HTTP, each with a fresh CI
+// token and durably journaled before it is answered, beside its floor: verify a
+// CI token, sign a token, and one group commit of as many entries.
+func BenchmarkExchange(b *testing.B) {
+	for _, alg := range []jose.SignatureAlgorithm{jose.RS256, jose.ES256} {
+		for _, clients := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("%s/%d-clients", alg, clients), func(b *testing.B) { benchExchange(b, alg, clients) })
+		}
+		b.Run(fmt.Sprintf("%s/floor", alg), func(b *testing.B) { benchFloor(b, alg) })
+	}
+}
+
+func benchExchange(b *testing.B, alg jose.SignatureAlgorithm, clients int) {
+	w := newWorld(b)
+	w.must(w.issuer.Rotate(alg))
+	w.server.Config.Handler = New(Options{Keeper: w.keeper, Verifier: identity.NewVerifier(identity.Options{}), URL: w.server.URL, Version: "bench"})
+	j := w.job("push", "production")
+	d := w.running(j, handle)
+	tokens := make([]string, b.N)
+	for i := range tokens {
+		tokens[i] = w.issuer.JobToken(j)
+	}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range clients {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				form := exchangeForm1(tokens[i], d.ID, handle, "https://target.example").Encode()
+				resp, err := client.Post(w.server.URL+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					b.Errorf("exchange %d: %s", i, resp.Status)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "exchanges/s")
+}
+
+func benchFloor(b *testing.B, alg jose.SignatureAlgorithm) {
+	ctx := context.Background()
+	issuer := lktest.NewIssuer(b)
+	if err := issuer.Rotate(alg); err != nil {
+		b.Fatal(err)
+	}
+	v := identity.NewVerifier(identity.Options{})
+	issuers := []identity.Issuer{{Provider: "github", Platform: "github", URL: issuer.URL, Audience: "x"}}
+	raw := issuer.JobToken(lktest.GitHubJob{Audience: "x"})
+	now := lockkeeper.MomentOf(time.Now())
+	key, err := token.NewSigningKey(rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	skey, vkey, err := note.GenerateKey(rand.Reader, "floor")
+	if err != nil {
+		b.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		b.Fatal(err)
+	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		b.Fatal(err)
+	}
+	j, err := journal.Open(ctx, journal.Options{Dir: b.TempDir(), Origin: "floor", Signer: signer, Verifier: verifier})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer j.Close()
+	const batch = 64
+	b.ResetTimer()
+	for done := 0; done < b.N; done += batch {
+		n := min(batch, b.N-done)
+		t := journal.Batch{Size: j.Head().Size}
+		for i := range n {
+			if _, err := v.Workload(ctx, issuers, raw, now); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := key.Mint(map[string]any{"iss": issuer.URL, "sub": "lk:payments:production", "aud": "x", "exp": now.Time().Unix()}); err != nil {
+				b.Fatal(err)
+			}
+			t.Records = append(t.Records, journal.Record{Data: fmt.Appendf(nil, `{"seq":%d,"time":%q,"kind":"x","pad":"%03000d"}`, t.Size+int64(i), now, i), Subjects: []string{"a", "b"}})
+		}
+		if _, err := j.Append(ctx, t); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "exchanges/s")
+}
