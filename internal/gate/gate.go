@@ -58,6 +58,10 @@ func initiator(f Facts) lockkeeper.Decision {
 func oneInitiator(f Facts, i Initiator) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "initiator " + i.name(), Verdict: lockkeeper.Fail}
 	switch {
+	case i.User == "":
+		d.Code = "initiator_unknown"
+		d.Sentence = fmt.Sprintf("The account %s that started this run belongs to no user of the catalog.", i.Account)
+		d.Next = "List the account's id under ids of its user, or start the run from a listed account."
 	case i.Automation && !f.Environment.Automation:
 		d.Code = "automation_not_admitted"
 		d.Sentence = fmt.Sprintf("%s is automation, and the environment %s admits only runs that a person started.", i.name(), f.Environment.Name)
@@ -65,10 +69,6 @@ func oneInitiator(f Facts, i Initiator) lockkeeper.Decision {
 	case i.Automation:
 		d.Verdict, d.Code = lockkeeper.Pass, "automation_admitted"
 		d.Sentence = fmt.Sprintf("%s is automation, which %s admits at the price of one approver more.", i.name(), f.Environment.Name)
-	case i.User == "" || len(i.Persons) == 0:
-		d.Code = "initiator_unknown"
-		d.Sentence = fmt.Sprintf("The account %s that started this run belongs to no user of the catalog.", i.Account)
-		d.Next = "List the account's id under ids of its user, or start the run from a listed account."
 	case i.Right.Verdict != lockkeeper.Pass:
 		d.Code, d.Because = "initiator_not_permitted", []lockkeeper.Decision{i.Right}
 		d.Sentence = fmt.Sprintf("%s started this run and may not start deployments to %s: %s", i.name(), f.Environment.Name, i.Right.Sentence)
