@@ -373,10 +373,12 @@ func TestKeyFetching(t *testing.T) {
 func hostileKeySets(t *testing.T) {
 	key := lktest.NewIssuer(t)
 	for name, serve := range map[string]func(w http.ResponseWriter, r *http.Request, self string){
-		"errors":    func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, "no", 500) },
-		"a page":    func(w http.ResponseWriter, _ *http.Request, _ string) { w.Write([]byte("<html>")) },
-		"redirects": func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, key.URL+r.URL.Path, 302) },
-		"100 MB":    func(w http.ResponseWriter, _ *http.Request, _ string) { w.Write(bytes.Repeat([]byte(" "), 100<<20)) },
+		"errors": func(w http.ResponseWriter, _ *http.Request, _ string) { http.Error(w, "no", 500) },
+		"a page": func(w http.ResponseWriter, _ *http.Request, _ string) { w.Write([]byte("<html>")) },
+		"redirects": func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, key.URL+r.URL.Path, http.StatusFound)
+		},
+		"100 MB": func(w http.ResponseWriter, _ *http.Request, _ string) { w.Write(bytes.Repeat([]byte(" "), 100<<20)) },
 		"another issuer": func(w http.ResponseWriter, _ *http.Request, _ string) {
 			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":"%s/jwks"}`, key.URL, key.URL)
 		},

@@ -216,7 +216,6 @@ type simulation struct {
 	now     lockkeeper.Moment
 	tokens  int
 	ids     []string
-	digests map[string]lockkeeper.Digest
 	records []journal.Record
 	outcome map[string]int
 }
