@@ -159,7 +159,7 @@ func checkReceipt(t *testing.T, k *Keeper, id string) {
 	if len(good.Predicate.Approvals) != 2 || good.Predicate.Status != Succeeded {
 		t.Errorf("the receipt says %s", good.Predicate)
 	}
-	for i := 0; i < len(receipt); i += 7 {
+	for i := 0; i < len(receipt); i += 1 + len(receipt)/500 {
 		flipped := bytes.Clone(receipt)
 		flipped[i] ^= 4
 		if s, err := VerifyReceipt(flipped, k.Trust()); err == nil && s.String() != good.String() {
