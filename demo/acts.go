@@ -357,6 +357,49 @@ func (s *story) after() error {
 	}
 }
 
+// detached lets one job ask and a later job of the same run and stage claim.
+func (s *story) detached() error {
+	digest, err := s.run(s.repo, nil, "sh", "-c", "sha256sum app.tar | cut -d' ' -f1")
+	if err != nil {
+		return err
+	}
+	ask := []string{"deploy", "--environment", "production", "--artifact", "app=sha256:" + digest.out}
+	id := regexp.MustCompile(`d-[a-z0-9]+`)
+	first := s.issuer.Job(s.job("9002", "5010", "push", "production"))
+	out, err := s.expect(0, first, append(ask, "--detach"), "lockkeeper claim d-")
+	if err != nil {
+		return err
+	}
+	asked := id.FindString(out)
+	say("A job asks and ends: %s", lineWith(out, "Come back"))
+	for _, user := range []string{"bob", "cat"} {
+		if _, err := s.expect(0, s.as(user), []string{"approve", asked}, "Approved."); err != nil {
+			return err
+		}
+	}
+	later := s.issuer.Job(s.job("9002", "5011", "push", "production"))
+	if out, err = s.expect(7, later, []string{"claim", asked, "--timeout", "10s", "--", "sh", "-c", "test -s $LOCKKEEPER_TOKEN_FILE && exit 7"}, "may run until", "failed"); err != nil {
+		return err
+	}
+	say("A later job claims it and runs; its command fails with 7, and so does claim: %s", lineWith(out, "ended at"))
+	other := s.issuer.Job(s.job("9003", "5012", "push", "production"))
+	if _, err = s.expect(120, other, []string{"claim", asked, "--", "true"}, "deployment_ended"); err != nil {
+		return err
+	}
+	if out, err = s.expect(0, other, append(ask, "--detach"), "claim d-"); err != nil {
+		return err
+	}
+	unwanted := id.FindString(out)
+	if _, err = s.expect(0, s.as("cat"), []string{"reject", unwanted, "--comment", "not on a Friday"}, "has ended"); err != nil {
+		return err
+	}
+	if out, err = s.expect(0, s.as("cat"), []string{"deployments", "watch", unwanted}, "rejected"); err != nil {
+		return err
+	}
+	say("Another one cat rejects: %s", lineWith(out, "rejected"))
+	return nil
+}
+
 func (s *story) proof() error {
 	data, keys := filepath.Join(s.dir, "data"), filepath.Join(s.dir, "keys.json")
 	out, err := s.expect(0, nil, []string{"keys"})

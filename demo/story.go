@@ -88,6 +88,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"The build stage vouches for what it built, and cannot have the production identity", s.build},
 		{"The deploy stage asks, waits at the gate, is let through by two people, and runs", s.deploy},
 		{"The deployment is over: no new token, and the old one dies by the clock", s.after},
+		{"Waiting without an agent: one job asks, a later one claims; and a rejection", s.detached},
 		{"The receipt is verified offline, the journal too, and one flipped byte is caught", s.proof},
 	} {
 		fmt.Printf("\n== %s\n", act.title)
