@@ -19,9 +19,8 @@ import (
 
 func pathEscape(s string) string { return url.PathEscape(s) }
 
-// maxFile is a little over what the catalog takes of one file, so that the
-// catalog's own refusal is the one that people read.
-const maxFile = 5 << 20
+// maxFile is what the catalog takes of one file.
+const maxFile = 4 << 20
 
 // governanceFiles reads the documents of files and folders: in a folder, every
 // .yaml, .yml and .json below it.
@@ -53,8 +52,12 @@ func governanceFiles(paths []string) ([]catalog.File, error) {
 		if err != nil {
 			return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(name)
 		}
-		data, err := io.ReadAll(io.LimitReader(f, maxFile))
+		data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 		f.Close()
+		if len(data) > maxFile {
+			return nil, lockkeeper.Invalid.Errorf("file_too_large", "The file has more than %d bytes, so it was not read.", maxFile).
+				WithNext("Split it into several files.").WithField(name)
+		}
 		if err != nil {
 			return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(name)
 		}
@@ -79,7 +82,7 @@ func (a *app) readCatalog(paths []string) (*catalog.Catalog, []catalog.File, err
 		for _, p := range problems {
 			fmt.Fprintln(a.err, printable(p.String()))
 		}
-		fmt.Fprintf(a.err, "%d problems.\n", len(problems))
+		fmt.Fprintf(a.err, "Problems: %d. Nothing was applied.\n", len(problems))
 	}
 	return nil, nil, &exitError{code: exitCodes[lockkeeper.Invalid]}
 }

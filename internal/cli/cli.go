@@ -74,6 +74,11 @@ func Main(args []string) int {
 	if err == nil {
 		return 0
 	}
+	// The command library makes these two itself, without a type.
+	if text := err.Error(); strings.HasPrefix(text, "unknown command") || strings.HasPrefix(text, "required flag") {
+		text, _, _ = strings.Cut(text, "\n")
+		err = lockkeeper.Invalid.Errorf("usage", "%s.", text).WithNext("See: lockkeeper --help")
+	}
 	return a.fail(err)
 }
 

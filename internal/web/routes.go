@@ -146,7 +146,17 @@ func (s *Server) challenge(ctx context.Context, in *Credential) (*reply[api.Chal
 		return nil, err
 	}
 	c, err := s.Keeper.Challenge(ctx, by)
-	return &reply[api.Challenge]{api.Challenge{Challenge: c, Audience: s.URL + proofSuffix + c}}, err
+	if err != nil {
+		return nil, err
+	}
+	audience := s.URL
+	rules := s.Keeper.Rules().Catalog
+	for _, id := range rules.Users[by.User].IDs {
+		if a := rules.Providers[id.Provider].Audience; a != "" {
+			audience = a
+		}
+	}
+	return &reply[api.Challenge]{api.Challenge{Challenge: c, Audience: audience + proofSuffix + c}}, nil
 }
 
 func (s *Server) prove(ctx context.Context, in *ask[api.Proof]) (*reply[api.Proven], error) {
