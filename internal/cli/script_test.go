@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }})
+}
+
+// TestScripts plays the scripts of testdata with the real command and, where a
+// script says `serve`, a real server.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("LOCKKEEPER_SESSION_FILE", filepath.Join(e.WorkDir, "session.json"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve},
+	})
+}
+
+var firstCode = regexp.MustCompile(`lks_[a-z0-9]+`)
+
+// serve starts a server on the folder data and sets LOCKKEEPER_SERVER and CODE.
+// It is ready once it has printed its one-time code.
+func serve(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	address := l.Addr().String()
+	ts.Check(l.Close())
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	cmd := exec.CommandContext(ctx, "lockkeeper", "serve", "--data", ts.MkAbs("data"), "--listen", address)
+	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
+	cmd.Path = lookIn(ts.Getenv("PATH"))
+	cmd.Err = nil
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() { stop(); cmd.Wait() })
+	text := ""
+	for buffer := make([]byte, 1024); !firstCode.MatchString(text); {
+		n, err := out.Read(buffer)
+		text += string(buffer[:n])
+		if err != nil {
+			ts.Fatalf("the server ended: %s%s", text, log.String())
+		}
+	}
+	ts.Setenv("LOCKKEEPER_SERVER", "http://"+address)
+	ts.Setenv("CODE", firstCode.FindString(text))
+}
+
+func lookIn(path string) string {
+	for _, dir := range filepath.SplitList(path) {
+		if file := filepath.Join(dir, "lockkeeper"); isFile(file) {
+			return file
+		}
+	}
+	return "lockkeeper"
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
