@@ -190,6 +190,12 @@ func (k *Keeper) WaitDeployment(ctx context.Context, by Caller, id, seen string)
 			wait.Stop()
 			return v, nil
 		case <-changed:
+			// Under load there are hundreds of commits a second, and each may have
+			// many waiters: they look a few times a second, not at each.
+			select {
+			case <-ctx.Done():
+			case <-time.After(lookPause):
+			}
 		case <-wait.C:
 		case <-k.done:
 			wait.Stop()
@@ -198,6 +204,9 @@ func (k *Keeper) WaitDeployment(ctx context.Context, by Caller, id, seen string)
 		wait.Stop()
 	}
 }
+
+// lookPause is the least time between two looks of one waiter.
+const lookPause = 100 * time.Millisecond
 
 // Seen stands for what a view shows: equal for views that show the same.
 func (v View) Seen() string {
