@@ -64,7 +64,7 @@ type Definition struct {
 // hang on its digest; every field takes part in it, so a different ask is a
 // different digest.
 type Ask struct {
-	Action      string            `json:"action"` // deploy
+	Action      string            `json:"action"` // deploy or rollback
 	Project     string            `json:"project"`
 	Environment string            `json:"environment"`
 	Pipeline    string            `json:"pipeline"`
@@ -76,12 +76,24 @@ type Ask struct {
 	Ref         string            `json:"ref"`
 	Commit      string            `json:"commit"`
 	Definition  Definition        `json:"definition"`
-	Artifacts   []Artifact        `json:"artifacts"` // sorted by name, names distinct
+	Event       string            `json:"event,omitempty"`     // that started the run, if the platform says
+	Protected   string            `json:"protected,omitempty"` // whether the platform protects the ref: yes, no, "" if it does not say
+	Template    Definition        `json:"template,omitzero"`   // the reusable definition that the job runs in, if any
+	Artifacts   []Artifact        `json:"artifacts"`           // sorted by name, names distinct
 	Parameters  map[string]string `json:"parameters,omitempty"`
 }
 
-// DeployAction is the only action of an ask so far.
-const DeployAction = "deploy"
+// The actions of an ask.
+const (
+	DeployAction   = "deploy"
+	RollbackAction = "rollback" // back to artifacts that were deployed here with success before
+)
+
+// Whether the CI platform protects the ref of an ask.
+const (
+	RefIsProtected  = "yes"
+	RefNotProtected = "no"
+)
 
 // Bounds of an ask.
 const (

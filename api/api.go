@@ -111,6 +111,7 @@ type Recorded struct {
 
 // OpenDeployment is the ask of a pipeline stage.
 type OpenDeployment struct {
+	Action      string                `json:"action,omitempty" enum:"deploy,rollback" doc:"default: deploy"`
 	Project     string                `json:"project,omitempty" maxLength:"63"`
 	Environment string                `json:"environment" maxLength:"63"`
 	Artifacts   []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`
@@ -138,7 +139,8 @@ type Lease struct {
 	Identity   string            `json:"identity"`
 	Subject    string            `json:"subject"`
 	Started    lockkeeper.Moment `json:"started"`
-	Ends       lockkeeper.Moment `json:"ends"`
+	Ends       lockkeeper.Moment `json:"ends" doc:"unless it is renewed before"`
+	Limit      lockkeeper.Moment `json:"limit,omitzero" doc:"beyond which it is never renewed"`
 	Tokens     int               `json:"tokens" doc:"handed out so far"`
 	TokensTill lockkeeper.Moment `json:"tokens_till,omitzero" doc:"when the last of them ends"`
 	Audiences  []string          `json:"audiences,omitempty" doc:"what its tokens may be for"`
@@ -156,19 +158,20 @@ type End struct {
 
 // Deployment is one ask and what became of it.
 type Deployment struct {
-	ID         string               `json:"id"`
-	Status     string               `json:"status" enum:"waiting,running,succeeded,failed,rejected,cancelled,timed_out,indeterminate"`
-	Ask        lockkeeper.Ask       `json:"ask"`
-	Digest     lockkeeper.Digest    `json:"digest" doc:"of the whole ask; what an approval is for"`
-	Opened     lockkeeper.Moment    `json:"opened"`
-	Deadline   lockkeeper.Moment    `json:"deadline"`
-	Entry      int64                `json:"entry" doc:"position of its first journal entry"`
-	Initiators []Initiator          `json:"initiators"`
-	Approvals  []Approval           `json:"approvals"`
-	Gate       *lockkeeper.Decision `json:"gate,omitempty" doc:"how the gate stands now"`
-	Lease      *Lease               `json:"lease,omitempty"`
-	End        *End                 `json:"end,omitempty"`
-	Seen       string               `json:"seen" doc:"give it back to wait for what differs from this"`
+	ID          string               `json:"id"`
+	Status      string               `json:"status" enum:"waiting,running,succeeded,failed,rejected,cancelled,timed_out,superseded,indeterminate"`
+	Ask         lockkeeper.Ask       `json:"ask"`
+	Digest      lockkeeper.Digest    `json:"digest" doc:"of the whole ask; what an approval is for"`
+	Opened      lockkeeper.Moment    `json:"opened"`
+	Deadline    lockkeeper.Moment    `json:"deadline"`
+	Entry       int64                `json:"entry" doc:"position of its first journal entry"`
+	Initiators  []Initiator          `json:"initiators"`
+	Approvals   []Approval           `json:"approvals"`
+	Delegations []Delegation         `json:"delegations,omitempty"`
+	Gate        *lockkeeper.Decision `json:"gate,omitempty" doc:"how the gate stands now"`
+	Lease       *Lease               `json:"lease,omitempty"`
+	End         *End                 `json:"end,omitempty"`
+	Seen        string               `json:"seen" doc:"give it back to wait for what differs from this"`
 }
 
 // Deployments is a list, newest first.
@@ -180,6 +183,25 @@ type Deployments struct {
 type Vote struct {
 	Digest  lockkeeper.Digest `json:"digest"`
 	Comment string            `json:"comment,omitempty" maxLength:"2000"`
+}
+
+// Delegation is a place at the gate that one person handed over to another.
+type Delegation struct {
+	From    string            `json:"from"`
+	To      string            `json:"to"`
+	Comment string            `json:"comment,omitempty"`
+	At      lockkeeper.Moment `json:"at"`
+}
+
+// Delegate hands the caller's place at the gate over.
+type Delegate struct {
+	To      string `json:"to" maxLength:"63"`
+	Comment string `json:"comment,omitempty" maxLength:"2000"`
+}
+
+// Renewed is when a lease ends if no other heartbeat follows.
+type Renewed struct {
+	Ends lockkeeper.Moment `json:"ends"`
 }
 
 // Claim asks for the lease.

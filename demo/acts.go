@@ -76,6 +76,10 @@ kind: Group
 name: release-managers
 users: [ann, bob, cat]
 ---
+kind: Group
+name: security
+users: [cat]
+---
 # Who may do what
 kind: Assignment
 name: administration
@@ -127,12 +131,18 @@ name: production
 project: payments
 tier: production
 lease: 10m
+heartbeat: 10s
 checks:
-  - name: two-people
-    approval:
-      count: 2
-      groups: [release-managers]
-      instructions: Look at the change and at the tests.
+  - name: main-only
+    branches: {allowed: [refs/heads/main]}
+  - name: first-attempt
+    expression: {rule: ask.attempt == 1, message: Start a new run.}
+  - name: manager
+    approval: {count: 1, groups: [release-managers], instructions: Look at the change and at the tests.}
+  - name: security
+    approval: {count: 1, groups: [security], review: security, after: [manager]}
+  - name: one-at-a-time
+    lock: {mode: sequential}
 ---
 kind: Identity
 name: payments-production
@@ -265,7 +275,7 @@ func (s *story) deploy() error {
 		return err
 	}
 	id := regexp.MustCompile(`d-[a-z0-9]+`).FindString(line)
-	if line, err = out.until(s.ctx, regexp.MustCompile(`^waiting:.*0 of 2`)); err != nil {
+	if line, err = out.until(s.ctx, regexp.MustCompile(`^waiting:.*0 of 1`)); err != nil {
 		return err
 	}
 	say("%s", line)

@@ -255,7 +255,7 @@ func (s *story) govern() error {
 	}
 	good := strings.ReplaceAll(governance, "ISSUER", s.issuer.URL)
 	file := filepath.Join(dir, "payments.yaml")
-	if err := os.WriteFile(file, []byte(strings.Replace(good, "count: 2", "cuont: 2", 1)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Replace(good, "{count: 1", "{cuont: 1", 1)), 0o644); err != nil {
 		return err
 	}
 	out, err := s.expect(2, s.as("dora"), []string{"apply", dir}, "payments.yaml:", "cuont")

@@ -30,6 +30,7 @@ type Catalog struct {
 	byRepo    map[repository][]candidate            // immutable ids → stages
 	byEnv     map[lockkeeper.Scope]lockkeeper.Scope // environment → identity
 	frozen    map[lockkeeper.Scope][]Freeze         // scope → its own freezes, by name
+	programs  map[string]*program                   // compiled expressions, by variable and text
 }
 
 // A repository is one repository by the ids that its platform never changes.
@@ -136,6 +137,11 @@ func (c *Catalog) ScopeOf(k Key) lockkeeper.Scope {
 
 // LeaseLimit is the longest that one lease on the environment may live.
 func (e Environment) LeaseLimit() time.Duration { return orDefault(e.Lease, DefaultLease) }
+
+// Beat is how long a holder may be silent before it loses its lease.
+func (e Environment) Beat() time.Duration {
+	return min(orDefault(e.Heartbeat, DefaultHeartbeat), e.LeaseLimit())
+}
 
 // PatienceLimit is how long an ask may wait at the environment's gate.
 func (e Environment) PatienceLimit() time.Duration { return orDefault(e.Patience, DefaultPatience) }

@@ -30,7 +30,7 @@ const maxReasons = 16
 // stage's project expect, and nothing about other projects.
 func (c *Catalog) StageOf(w lockkeeper.Workload) (Pipeline, Stage, lockkeeper.Decision) {
 	d := lockkeeper.Decision{Subject: "stage of the workload", Verdict: lockkeeper.Fail}
-	if !w.Organisation.Known() || !w.Repository.Known() {
+	if w.Repository.Value == "" || platforms[w.Platform].organisation && w.Organisation.Value == "" {
 		d.Code, d.Sentence = "repository_unknown", "The token does not say which repository, by id, the job belongs to."
 		d.Next = "Use a platform whose tokens carry the ids of the organisation and the repository."
 		return Pipeline{}, Stage{}, d
@@ -86,16 +86,48 @@ func (c *Catalog) weigh(one candidate, w lockkeeper.Workload) weighed {
 			Sentence: fmt.Sprintf("The %s must be %s; the job's is %s.", what, expected, show(got))})
 	}
 	t := s.Trust
-	differ(w.DefinitionPath.Is(p.Definition), "definition_differs", "definition path", quoted(p.Definition), w.DefinitionPath,
-		"Run the definition that the catalog names, or name this one in a Pipeline.")
-	differ(w.Event.Known() && slices.Contains(t.Events, w.Event.Value), "event_not_admitted", "event", anyOf(t.Events), w.Event,
+	if w.Platform == Azure {
+		differ(w.Pipeline.Is(p.Definition), "definition_differs", "definition's number", quoted(p.Definition), w.Pipeline,
+			"Run the definition that the catalog names, or name this one in a Pipeline.")
+		differ(w.Project.Is(p.TeamProject), "project_differs", "team project", quoted(p.TeamProject), w.Project,
+			"Run the pipeline of the team project that the catalog names.")
+	} else {
+		differ(sameOrNone(w.DefinitionPath, p.Definition), "definition_differs", "definition path", quotedOrNone(p.Definition), w.DefinitionPath,
+			"Run the definition that the catalog names, or name this one in a Pipeline.")
+	}
+	differ(len(t.Events) == 0 && !w.Event.Known() || w.Event.Known() && slices.Contains(t.Events, w.Event.Value), "event_not_admitted", "event", anyOf(t.Events), w.Event,
 		"Start the run by an admitted event, or add the event to the stage's trust.events.")
-	differ(w.Ref.Known() && slices.Contains(t.Refs, w.Ref.Value), "ref_not_admitted", "ref", anyOf(t.Refs), w.Ref,
+	differ(len(t.Refs) == 0 && !w.Ref.Known() || w.Ref.Known() && slices.Contains(t.Refs, w.Ref.Value), "ref_not_admitted", "ref", anyOf(t.Refs), w.Ref,
 		"Run from an admitted ref, or add the ref to the stage's trust.refs.")
 	differ(sameOrNone(w.Environment, t.Environment), "environment_differs", "platform's environment", quotedOrNone(t.Environment), w.Environment,
 		"Let the job name the environment of the stage's trust.environment, or none if the stage has none.")
 	differ(sameOrNone(w.CalledPath, t.Called), "called_differs", "called definition", quotedOrNone(t.Called), w.CalledPath,
 		"Let the job run in the definition of the stage's trust.called, or in none if the stage has none.")
+	if t.Stage != "" {
+		next := "Run it from that stage."
+		if !w.Stage.Known() && w.Platform == Azure {
+			next = "Azure DevOps' token names no stage: let the job hand over its access token for a look-up (map System.AccessToken to SYSTEM_ACCESSTOKEN), and give the provider an api."
+		}
+		differ(w.Stage.Is(t.Stage), "stage_differs", "platform's stage", quoted(t.Stage), w.Stage, next)
+	}
+	if t.ServiceAccount != "" {
+		differ(w.ServiceAccount.Is(t.ServiceAccount), "service_account_differs", "service account", quoted(t.ServiceAccount), w.ServiceAccount,
+			"Run it under the service account that the catalog names by its UID; an account that was made again has another.")
+	}
+	if t.Rule != "" {
+		holds, err := c.jobHolds(t.Rule, w)
+		one := lockkeeper.Decision{Subject: "trust rule", Verdict: lockkeeper.Fail, Code: "rule_false", Sentence: fmt.Sprintf("The rule %s is not true of this job.", quoted(clip(t.Rule, 200))),
+			Next: "Run a job of which it is true, or change the stage's trust.rule."}
+		if err != nil {
+			one.Verdict, one.Code, one.Sentence = lockkeeper.Error, "rule_error", fmt.Sprintf("The rule %s cannot be judged: %v.", quoted(clip(t.Rule, 200)), err)
+		}
+		if !holds || err != nil {
+			out.mismatches = append(out.mismatches, one)
+		}
+	}
+	if w.Platform != GitHub && w.Platform != GitLab {
+		return out // no other platform tells whose runner it is
+	}
 	hosted, expected := w.Runner.Is("hosted"), quoted("hosted")
 	if t.SelfHosted {
 		hosted, expected = hosted || w.Runner.Is("self_hosted"), anyOf([]string{"hosted", "self_hosted"})

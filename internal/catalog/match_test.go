@@ -115,10 +115,10 @@ func TestReadLeavesNoAmbiguity(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var stages []Stage
 		for _, name := range []string{"a", "b", "c"}[:rapid.IntRange(1, 3).Draw(t, "stages")] {
-			stages = append(stages, Stage{name, Trust{Environment: rapid.SampledFrom(environments).Draw(t, "environment"),
+			stages = append(stages, Stage{Name: name, Trust: Trust{Environment: rapid.SampledFrom(environments).Draw(t, "environment"),
 				Events: subset(t, events), Refs: subset(t, refs), SelfHosted: rapid.Bool().Draw(t, "selfHosted")}})
 		}
-		raw, err := json.Marshal(Pipeline{"l", "p", "ci", "77", "4711", "x.yml", stages})
+		raw, err := json.Marshal(Pipeline{Name: "l", Project: "p", Provider: "ci", Organisation: "77", Repository: "4711", Definition: "x.yml", Stages: stages})
 		if err != nil {
 			t.Fatal(err)
 		}

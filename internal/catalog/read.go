@@ -121,6 +121,7 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		Pipelines:    map[lockkeeper.Scope]Pipeline{},
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
+		programs:     map[string]*program{},
 	}
 	for _, r := range BuiltInRoles() {
 		c.Roles[r.Name] = r

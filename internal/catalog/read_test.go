@@ -78,12 +78,59 @@ func TestGoodBesideBase(t *testing.T) {
 	for name, text := range map[string]string{
 		"two stages of one pipeline": "{kind: Identity, name: i, project: payments, environment: test, audiences: [a], stages: [release/build, release/deploy]}",
 		"lifetime of the lease":      "{kind: Environment, name: e, project: shop, tier: development, lease: 1s}\n---\n{kind: Pipeline, name: l, project: shop, provider: ci, organisation: 1, repository: 2, definition: a, stages: [{name: s, trust: {events: [pull_request], refs: [refs/heads/x]}}]}\n---\n{kind: Identity, name: i, project: shop, environment: e, audiences: [a], lifetime: 1s, stages: [l/s]}",
-		"the same names elsewhere":   "{kind: Environment, name: production, project: shop, tier: production, checks: [{name: two-people, approval: {count: 3, groups: [release-managers]}}]}",
-		"words of YAML 1.1":          "{kind: Group, name: yes, title: on, users: [ann]}",
-		"second account":             "{kind: User, name: ann-2, person: ann}",
-		"touching times":             "{kind: Assignment, name: t, role: reader, principal: user:ann, scope: /, start: 2026-01-01T00:00:00Z, end: 2026-01-01T00:00:00.001Z}",
-		"a group without members":    "{kind: Group, name: empty}",
-		"nothing but comments":       "# nothing\n---\n# here\n",
+		"every kind of check": `kind: Environment
+name: all
+project: shop
+tier: production
+heartbeat: 30s
+patience: 100h
+checks:
+  - {name: first, approval: {count: 1, groups: [leads], review: security, timeout: 4h, validity: 2h, instructions: Look.}}
+  - {name: then, approval: {count: 1, groups: [release-managers], after: [first]}}
+  - {name: refs, branches: {allowed: [refs/heads/main, refs/heads/release/*, refs/tags/v*.*]}}
+  - {name: delivery, template: {allowed: [{path: acme/d/.github/workflows/deploy.yml, refs: [refs/tags/v3], commits: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]}]}}
+  - {name: ticket, expression: {rule: 'ask.parameters["change"].startsWith("CHG") && ask.artifacts.all(a, a.name != "x")', message: Name a change.}}
+  - {name: soak, delay: {for: 30m}}
+  - {name: office, hours: {zone: Europe/Zurich, windows: [{days: [monday, friday], from: "09:00", to: "24:00"}, {days: [sunday], from: "22:00", to: "02:00"}], except: ["2026-12-25"]}}
+  - {name: one, lock: {mode: runLatest}}`,
+		"waived":           "{kind: Environment, name: waived, project: shop, tier: production, waivers: [{demand: approval, owner: ann, until: 2027-03-01T00:00:00Z, reason: new}, {demand: security-review, owner: ann, until: 2027-03-01T00:00:00Z, reason: new}, {demand: branch-control, owner: ann, until: 2027-03-01T00:00:00Z, reason: new}]}",
+		"a freeze of some": "{kind: Freeze, name: quiet, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r, actions: [deploy], callers: [automation]}",
+		"gitlab": `kind: Provider
+name: gl
+platform: gitlab
+issuer: https://gitlab.example.com
+longest: 3h
+---
+{kind: Pipeline, name: gl, project: shop, provider: gl, organisation: 5, repository: 6, definition: .gitlab-ci.yml, stages: [{name: deploy, trust: {environment: production, events: [push, web], refs: [refs/heads/main], rule: 'job.ref_protected == "true"'}}]}`,
+		"azure": `kind: Provider
+name: az
+platform: azure
+issuer: https://vstoken.dev.azure.com/11111111-2222-3333-4444-555555555555
+api: https://dev.azure.com/acme
+---
+{kind: User, name: zoe, ids: [{provider: az, id: 99999999-2222-3333-4444-555555555555}]}
+---
+{kind: Pipeline, name: az, project: shop, provider: az, organisation: 11111111-2222-3333-4444-555555555555, teamProject: 21111111-2222-3333-4444-555555555555, repository: 31111111-2222-3333-4444-555555555555, definition: "42", stages: [{name: build, trust: {stage: Build, events: [individualCI, manual], refs: [refs/heads/main]}}, {name: deploy, trust: {stage: Deploy, events: [individualCI, manual], refs: [refs/heads/main]}}]}`,
+		"kubernetes": `kind: Provider
+name: k8s
+platform: kubernetes
+issuer: https://oidc.cluster.example.com
+---
+{kind: Pipeline, name: k8s, project: shop, provider: k8s, repository: ci, stages: [{name: deploy, trust: {serviceAccount: 99999999-2222-3333-4444-555555555555}}]}`,
+		"any issuer": `kind: Provider
+name: buildkite
+platform: oidc
+issuer: https://agent.buildkite.example.com
+algorithms: [RS256]
+claims: [{fact: organisation, claim: organization_id}, {fact: repository, claim: pipeline_id}, {fact: run, claim: build_number}, {fact: job, claim: job_id}, {fact: actor, claim: build_creator_id}, {fact: ref, claim: build_branch_ref}]
+---
+{kind: Pipeline, name: bk, project: shop, provider: buildkite, organisation: o-1, repository: p-1, stages: [{name: deploy, trust: {refs: [refs/heads/main], rule: 'job.job == "deploy"'}}]}`,
+		"the same names elsewhere": "{kind: Environment, name: production, project: shop, tier: production, checks: [{name: two-people, approval: {count: 3, groups: [release-managers], review: security}}, {name: b, branches: {allowed: [refs/heads/*]}}]}",
+		"words of YAML 1.1":        "{kind: Group, name: yes, title: on, users: [ann]}",
+		"second account":           "{kind: User, name: ann-2, person: ann}",
+		"touching times":           "{kind: Assignment, name: t, role: reader, principal: user:ann, scope: /, start: 2026-01-01T00:00:00Z, end: 2026-01-01T00:00:00.001Z}",
+		"a group without members":  "{kind: Group, name: empty}",
+		"nothing but comments":     "# nothing\n---\n# here\n",
 	} {
 		if c, problems := Read([]File{base(t), {"x.yaml", []byte(text)}}); c == nil || len(problems) > 0 {
 			t.Errorf("%s: %v", name, problems)

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -89,9 +90,42 @@ type Assignment struct {
 // A Provider is a CI platform that vouches for workloads with OIDC tokens.
 type Provider struct {
 	Name     string `json:"name"`
-	Platform string `json:"platform"`           // github
+	Platform string `json:"platform"`           // github, gitlab, azure, kubernetes or oidc
 	Issuer   string `json:"issuer"`             // exact; https, or http on a loopback address
-	Audience string `json:"audience,omitempty"` // the one audience its tokens must have; default: the server's URL
+	Audience string `json:"audience,omitempty"` // the one audience its tokens must have; default: the server's URL, for azure api://AzureADTokenExchange
+	// Longest is the longest life that a token of it may be made with; default
+	// 15m, for gitlab 1h. A token of GitLab lives as long as its job may.
+	Longest    Duration `json:"longest,omitempty"`
+	Algorithms []string `json:"algorithms,omitempty"` // what its tokens may be signed with; default: what the platform uses
+	API        string   `json:"api,omitempty"`        // azure: https://dev.azure.com/ORGANISATION, where runs are looked up
+	Claims     []Claim  `json:"claims,omitempty"`     // oidc: which claim carries which fact
+}
+
+// A Claim says that a claim of an issuer's tokens carries a fact of the record.
+type Claim struct {
+	Fact  string `json:"fact"`  // repository, run, job, actor, ref, …
+	Claim string `json:"claim"` // its name in the token
+}
+
+// AzureAudience is the one audience that every pipeline token of Azure DevOps
+// has; it cannot be chosen.
+const AzureAudience = "api://AzureADTokenExchange"
+
+// AcceptedAlgorithms is what tokens of the provider may be signed with.
+func (p Provider) AcceptedAlgorithms() []string {
+	if len(p.Algorithms) > 0 {
+		return p.Algorithms
+	}
+	return platforms[p.Platform].algorithms
+}
+
+// LongestLife is the longest life that a token of the provider may have been
+// made with.
+func (p Provider) LongestLife() time.Duration {
+	if p.Platform == GitLab {
+		return orDefault(p.Longest, time.Hour)
+	}
+	return orDefault(p.Longest, DefaultLongest)
 }
 
 // A Pipeline is an automated definition in one repository, with its stages.
@@ -99,9 +133,10 @@ type Pipeline struct {
 	Name         string  `json:"name"`
 	Project      string  `json:"project"`
 	Provider     string  `json:"provider"`
-	Organisation string  `json:"organisation"` // immutable id of the repository's owner on the platform
-	Repository   string  `json:"repository"`   // immutable id on the platform
-	Definition   string  `json:"definition"`   // path of the definition in the repository
+	Organisation string  `json:"organisation,omitempty"` // immutable id of the repository's owner on the platform; none on kubernetes
+	TeamProject  string  `json:"teamProject,omitempty"`  // azure: immutable id of the team project
+	Repository   string  `json:"repository"`             // immutable id on the platform; on kubernetes the namespace
+	Definition   string  `json:"definition,omitempty"`   // path of the definition in the repository; on azure its number; none on kubernetes
 	Stages       []Stage `json:"stages"`
 }
 
@@ -116,10 +151,14 @@ type Stage struct {
 // anything unnamed is refused.
 type Trust struct {
 	Environment string   `json:"environment,omitempty"` // the platform's environment that the job names; "": the job must name none
-	Events      []string `json:"events"`                // push, workflow_dispatch, …
-	Refs        []string `json:"refs"`                  // full refs, exact: refs/heads/main
+	Events      []string `json:"events,omitempty"`      // push, workflow_dispatch, …; as the platform names them
+	Refs        []string `json:"refs,omitempty"`        // full refs, exact: refs/heads/main
+	Stage       string   `json:"stage,omitempty"`       // azure: the stage's name in the definition, which a look-up of the run must find in progress
 	Called      string   `json:"called,omitempty"`      // owner/repo/path of the reusable definition the job must run in; "": none
 	SelfHosted  bool     `json:"selfHosted,omitempty"`  // admit self-hosted runners
+	// ServiceAccount is the UID of a Kubernetes service account.
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	Rule           string `json:"rule,omitempty"` // CEL over job; must be true besides all of the above
 }
 
 // A Tier says how much an environment matters.
@@ -140,14 +179,42 @@ type Environment struct {
 	Tier       Tier     `json:"tier"`
 	Automation bool     `json:"automation,omitempty"` // admit runs that no person started
 	Lease      Duration `json:"lease,omitempty"`      // longest lease; default 1h, at most 12h
+	Heartbeat  Duration `json:"heartbeat,omitempty"`  // a holder that is silent this long loses its lease; default 5m, 10s to 1h
 	Patience   Duration `json:"patience,omitempty"`   // how long an ask may wait at the gate; default 24h, at most 30 days
 	Checks     []Check  `json:"checks,omitempty"`
+	Waivers    []Waiver `json:"waivers,omitempty"` // of what production demands
+}
+
+// A Demand is something that every production environment must have.
+type Demand string
+
+// The demands on production.
+const (
+	DemandApproval       Demand = "approval"        // somebody else than the initiator approves
+	DemandSecurityReview Demand = "security-review" // one approval is a security review
+	DemandBranchControl  Demand = "branch-control"  // refs are limited
+)
+
+// A Waiver lets a production environment go without something that it must
+// have, for a time, in the name of somebody who answers for it. The gate fails
+// once it has ended.
+type Waiver struct {
+	Demand Demand            `json:"demand"`
+	Owner  string            `json:"owner"`  // the user who answers for it
+	Until  lockkeeper.Moment `json:"until"`  // half-open
+	Reason string            `json:"reason"` //
 }
 
 // A Check is one condition of an environment. Exactly one of the kinds is set.
 type Check struct {
-	Name     string    `json:"name"`
-	Approval *Approval `json:"approval,omitempty"`
+	Name       string      `json:"name"`
+	Approval   *Approval   `json:"approval,omitempty"`
+	Branches   *Branches   `json:"branches,omitempty"`
+	Template   *Template   `json:"template,omitempty"`
+	Expression *Expression `json:"expression,omitempty"`
+	Delay      *Delay      `json:"delay,omitempty"`
+	Hours      *Hours      `json:"hours,omitempty"`
+	Lock       *Lock       `json:"lock,omitempty"`
 }
 
 // An Approval demands that Count distinct persons out of Groups let the ask
@@ -155,8 +222,75 @@ type Check struct {
 type Approval struct {
 	Count        int      `json:"count"`
 	Groups       []string `json:"groups"`
+	Review       string   `json:"review,omitempty"`       // "security": this is the environment's security review
 	Instructions string   `json:"instructions,omitempty"` // what an approver should look at
+	After        []string `json:"after,omitempty"`        // approval checks of this environment that come first; none: any order
+	Timeout      Duration `json:"timeout,omitempty"`      // from when its turn came; then the ask has failed; default: the patience
+	Validity     Duration `json:"validity,omitempty"`     // how long before the release a vote counts; default: the patience
 }
+
+// SecurityReview marks an approval as the security review that production
+// demands.
+const SecurityReview = "security"
+
+// Branches limits the refs that may be deployed (Azure Pipelines calls it
+// branch control). A pattern is a full ref in which * stands for any text
+// without a slash.
+type Branches struct {
+	Allowed   []string `json:"allowed"`             // full refs or patterns: refs/heads/main, refs/heads/release/*
+	Protected bool     `json:"protected,omitempty"` // the platform must vouch that the ref is protected; unknown is no
+}
+
+// A Template demands that the deploying job runs in one of these reusable
+// definitions.
+type Template struct {
+	Allowed []TemplateSource `json:"allowed"`
+}
+
+// A TemplateSource is a reusable definition at named refs or commits.
+type TemplateSource struct {
+	Path    string   `json:"path"`              // owner/repo/path
+	Refs    []string `json:"refs,omitempty"`    // full refs, exact
+	Commits []string `json:"commits,omitempty"` // full commit ids
+}
+
+// An Expression is a CEL expression over the ask that must be true.
+type Expression struct {
+	Rule    string `json:"rule"`              // ask.parameters["change"].startsWith("CHG")
+	Message string `json:"message,omitempty"` // what to tell whom it refuses
+}
+
+// A Delay lets an ask through no sooner than this after it was opened.
+type Delay struct {
+	For Duration `json:"for"`
+}
+
+// Hours lets asks through in windows of local time only.
+type Hours struct {
+	Zone    string   `json:"zone"` // IANA: Europe/Zurich
+	Windows []Window `json:"windows"`
+	Except  []string `json:"except,omitempty"` // local dates without any window: 2026-12-25
+}
+
+// A Window is open on these days from From up to To, without To, by the clock
+// on the wall. With To not after From it goes on past midnight into the next
+// day.
+type Window struct {
+	Days []string `json:"days"` // monday … sunday
+	From string   `json:"from"` // 09:00
+	To   string   `json:"to"`   // 17:00; 24:00 is the end of the day
+}
+
+// A Lock lets one deployment of the environment run at a time.
+type Lock struct {
+	Mode string `json:"mode"` // sequential or runLatest
+}
+
+// The modes of a lock, named as in Azure Pipelines.
+const (
+	LockSequential = "sequential" // every ask gets its turn, oldest ticket first
+	LockLatest     = "runLatest"  // a newer ask of the same stage and ref that is ready supersedes older ones
+)
 
 // An Identity is a workload identity that Lockkeeper can hand out.
 type Identity struct {
@@ -170,11 +304,25 @@ type Identity struct {
 
 // A Freeze stops deployments at a scope and below it for a time.
 type Freeze struct {
-	Name   string            `json:"name"`
-	Scope  lockkeeper.Scope  `json:"scope"`
-	From   lockkeeper.Moment `json:"from"`
-	Until  lockkeeper.Moment `json:"until"` // half-open: frozen before Until
-	Reason string            `json:"reason"`
+	Name    string            `json:"name"`
+	Scope   lockkeeper.Scope  `json:"scope"`
+	From    lockkeeper.Moment `json:"from"`
+	Until   lockkeeper.Moment `json:"until"` // half-open: frozen before Until
+	Reason  string            `json:"reason"`
+	Actions []string          `json:"actions,omitempty"` // deploy, rollback; default: both
+	Callers []string          `json:"callers,omitempty"` // people, automation; default: both
+}
+
+// The callers that a freeze tells apart: runs that a person started, and runs
+// in which automation has a part.
+const (
+	PeopleCaller     = "people"
+	AutomationCaller = "automation"
+)
+
+// Stops reports whether the freeze stops an action by a caller, in its time.
+func (f Freeze) Stops(action, caller string) bool {
+	return (len(f.Actions) == 0 || slices.Contains(f.Actions, action)) && (len(f.Callers) == 0 || slices.Contains(f.Callers, caller))
 }
 
 // A Duration is a length of time, written as in Go: 1h30m. Zero means the
@@ -193,7 +341,9 @@ func (d *Duration) UnmarshalText(b []byte) error {
 
 // Defaults for what an environment or identity leaves open.
 const (
-	DefaultLease    = time.Hour
-	DefaultPatience = 24 * time.Hour
-	DefaultLifetime = 5 * time.Minute
+	DefaultLongest   = 15 * time.Minute // life of a CI platform's token
+	DefaultLease     = time.Hour
+	DefaultHeartbeat = 5 * time.Minute
+	DefaultPatience  = 24 * time.Hour
+	DefaultLifetime  = 5 * time.Minute
 )

@@ -160,20 +160,8 @@ func (v *rules) user(r *resource, u *User) {
 	for i, id := range u.IDs {
 		at := fmt.Sprintf("ids[%d]", i)
 		if v.reference(r, at+".provider", Key{Kind: ProviderKind, Name: id.Provider}) {
-			v.platformID(r, at+".id", id.ID)
+			v.platformID(r, at+".id", id.Provider, id.ID)
 		}
-	}
-}
-
-// platformID checks an id of a CI platform. The one platform so far counts its
-// accounts, organisations and repositories; a name in the place of an id would
-// hand the rights to whoever takes the name next.
-func (v *rules) platformID(r *resource, path, id string) {
-	switch {
-	case id == "":
-		v.add(r, path, "field_missing", "The field "+path+" is missing.", "Write the immutable id that the platform gave.")
-	case !isDigits(id) || len(id) > 20:
-		v.add(r, path, "id_unfit", "The field "+path+" is "+name(id)+", and the platform's ids are plain numbers.", "Write the immutable id, not the name: names can change hands.")
 	}
 }
 
@@ -246,6 +234,8 @@ func (v *rules) freeze(r *resource, f *Freeze) {
 	if strings.TrimSpace(f.Reason) == "" {
 		v.add(r, "reason", "reason_missing", "The freeze "+f.Name+" has no reason.", "Say why, for those whom it stops.")
 	}
+	v.oneOf(r, "actions", f.Actions, lockkeeper.DeployAction, lockkeeper.RollbackAction)
+	v.oneOf(r, "callers", f.Callers, PeopleCaller, AutomationCaller)
 }
 
 // moments refuses an instant that the canonical form could not carry, or that
@@ -280,6 +270,15 @@ func (v *rules) scope(r *resource, s lockkeeper.Scope) {
 		return
 	}
 	v.stage(r, "scope", v.known[Key{PipelineKind, parts[2], parts[4]}], parts[6])
+}
+
+// oneOf checks that every entry of a list is one of known.
+func (v *rules) oneOf(r *resource, path string, list []string, known ...string) {
+	for i, s := range list {
+		if !slices.Contains(known, s) {
+			v.add(r, fmt.Sprintf("%s[%d]", path, i), "value_unknown", name(s)+" is none of "+strings.Join(known, ", ")+".", v.problems.suggest(s, known, "Write one of them."))
+		}
+	}
 }
 
 // stage checks that the pipeline has the stage.

@@ -106,7 +106,7 @@ func (v *rules) providers(admitted []*resource) {
 // runners admits the platform's too.
 type trustKey struct {
 	repository
-	definition, environment, called, event, ref string
+	definition, environment, called, stage, account, rule, event, ref string
 }
 
 // maxCombinations bounds the memory that the comparison of all stages takes.
@@ -137,9 +137,9 @@ func (v *rules) ambiguousStages(admitted []*resource) {
 func (v *rules) ambiguousStage(r *resource, p *Pipeline, i int, first map[trustKey]string) {
 	t, me := p.Stages[i].Trust, fmt.Sprintf("stage %s of %s", p.Stages[i].Name, r.key)
 	reported := false
-	for _, event := range t.Events {
-		for _, ref := range t.Refs {
-			k := trustKey{repository{p.Provider, p.Organisation, p.Repository}, p.Definition, t.Environment, t.Called, event, ref}
+	for _, event := range orNone(t.Events) {
+		for _, ref := range orNone(t.Refs) {
+			k := trustKey{repository{p.Provider, p.Organisation, p.Repository}, p.TeamProject + "/" + p.Definition, t.Environment, t.Called, t.Stage, t.ServiceAccount, t.Rule, event, ref}
 			other, taken := first[k]
 			if !taken {
 				first[k] = me
@@ -154,6 +154,14 @@ func (v *rules) ambiguousStage(r *resource, p *Pipeline, i int, first map[trustK
 				"Give each its own platform environment under trust.environment, or different events or refs.")
 		}
 	}
+}
+
+// orNone is a list with one empty entry where there is none.
+func orNone(list []string) []string {
+	if len(list) == 0 {
+		return []string{""}
+	}
+	return list
 }
 
 // identityPairs refuses two identities for one environment.

@@ -25,18 +25,6 @@ const (
 	maxLifetime  = time.Hour
 )
 
-func (v *rules) provider(r *resource, p *Provider) {
-	if p.Platform != "github" {
-		v.add(r, "platform", "platform_unknown", "The platform "+name(p.Platform)+" is not one that Lockkeeper knows.", `Write "github".`)
-	}
-	if reason := issuerUnfit(p.Issuer); reason != "" {
-		v.add(r, "issuer", "issuer_unfit", "The issuer "+reason+".", "Write it exactly as the platform's tokens have it, such as https://token.actions.githubusercontent.com.")
-	}
-	if p.Audience != "" {
-		v.audience(r, "audience", p.Audience)
-	}
-}
-
 // issuerUnfit says what is wrong with the URL of an issuer, or "". Tokens name
 // their issuer by this very text, so there must be one spelling of it.
 func issuerUnfit(s string) string {
@@ -74,28 +62,6 @@ func (v *rules) audience(r *resource, path, s string) {
 	}
 }
 
-func (v *rules) pipeline(r *resource, p *Pipeline) {
-	if v.reference(r, "provider", Key{Kind: ProviderKind, Name: p.Provider}) {
-		v.platformID(r, "organisation", p.Organisation)
-		v.platformID(r, "repository", p.Repository)
-	}
-	if reason := pathUnfit(p.Definition); reason != "" {
-		v.add(r, "definition", "definition_unfit", "The definition's path "+reason+".", "Write the path in the repository, such as .github/workflows/release.yml.")
-	}
-	v.bounded(r, "stages", len(p.Stages), maxStages)
-	first := map[string]bool{}
-	for i, s := range p.Stages {
-		at := fmt.Sprintf("stages[%d]", i)
-		if err := lockkeeper.CheckName(s.Name); err != nil {
-			v.add(r, at+".name", "name_unfit", "The name of a stage is unfit: "+clip(err.Error(), 200)+".", "Choose a name such as deploy.")
-		} else if first[s.Name] {
-			v.add(r, at+".name", "duplicate_stage", "The stage "+s.Name+" is already defined in this pipeline.", "Keep one of the two, or rename this one.")
-		}
-		first[s.Name] = true
-		v.trust(r, at+".trust", s.Trust)
-	}
-}
-
 func (v *rules) bounded(r *resource, path string, n, most int) {
 	switch {
 	case n == 0:
@@ -123,35 +89,6 @@ func pathUnfit(s string) string {
 	return ""
 }
 
-func (v *rules) trust(r *resource, at string, t Trust) {
-	switch {
-	case len(t.Events) == 0:
-		v.add(r, at+".events", "events_missing", "The trust rule admits no event.", "List the events that may start the stage, such as push or workflow_dispatch.")
-	case len(t.Events) > maxEvents:
-		v.bounded(r, at+".events", len(t.Events), maxEvents)
-	}
-	for i, e := range t.Events {
-		if e == "" || len(e) > 64 || strings.Trim(e, "abcdefghijklmnopqrstuvwxyz_") != "" {
-			v.add(r, fmt.Sprintf("%s.events[%d]", at, i), "event_unfit", name(e)+" is no event's name.", "Name each event as the platform does, such as push; there are no wildcards.")
-		}
-	}
-	switch {
-	case len(t.Refs) == 0:
-		v.add(r, at+".refs", "refs_missing", "The trust rule admits no ref.", "List the full refs that the stage may run on, such as refs/heads/main.")
-	case len(t.Refs) > maxRefs:
-		v.bounded(r, at+".refs", len(t.Refs), maxRefs)
-	}
-	for i, ref := range t.Refs {
-		v.ref(r, fmt.Sprintf("%s.refs[%d]", at, i), ref)
-	}
-	if len(t.Environment) > 255 {
-		v.add(r, at+".environment", "value_too_long", "The platform's environment has more than 255 bytes.", "Write its name.")
-	}
-	if t.Called != "" && (pathUnfit(t.Called) != "" || strings.Count(t.Called, "/") < 2) {
-		v.add(r, at+".called", "called_unfit", "The called definition must be OWNER/REPOSITORY/PATH, without @ and a ref.", "Write for instance acme/delivery/.github/workflows/deploy.yml.")
-	}
-}
-
 func (v *rules) ref(r *resource, path, ref string) {
 	short, heads := strings.CutPrefix(ref, "refs/heads/")
 	if !heads {
@@ -175,49 +112,6 @@ func (v *rules) ref(r *resource, path, ref string) {
 	case len(ref) > 255 || strings.ContainsFunc(ref, func(c rune) bool { return c <= ' ' || c == 0x7f }) || strings.ContainsAny(ref, "~^:\\") ||
 		strings.Contains(ref, "..") || strings.Contains(ref, "//") || strings.Contains(ref, "@{") || strings.HasSuffix(ref, "/") || strings.HasSuffix(ref, ".") || strings.HasSuffix(ref, ".lock"):
 		v.add(r, path, "ref_unfit", "The ref "+name(ref)+" cannot exist in git.", "Write it as git for-each-ref shows it.")
-	}
-}
-
-func (v *rules) environment(r *resource, e *Environment) {
-	if e.Tier != Production && e.Tier != Preproduction && e.Tier != Development {
-		tiers := []string{string(Production), string(Preproduction), string(Development)}
-		v.add(r, "tier", "tier_unknown", "The tier is "+name(string(e.Tier))+", and must be one of "+strings.Join(tiers, ", ")+".", v.problems.suggest(string(e.Tier), tiers, "Say how much the environment matters."))
-	}
-	v.within(r, "lease", e.Lease, time.Second, maxLease)
-	v.within(r, "patience", e.Patience, time.Second, maxPatience)
-	if len(e.Checks) > maxChecks {
-		v.bounded(r, "checks", len(e.Checks), maxChecks)
-	}
-	first, approvals := map[string]bool{}, 0
-	for i, check := range e.Checks {
-		at := fmt.Sprintf("checks[%d]", i)
-		if err := lockkeeper.CheckName(check.Name); err != nil {
-			v.add(r, at+".name", "name_unfit", "The name of a check is unfit: "+clip(err.Error(), 200)+".", "Choose a name such as two-people.")
-		} else if first[check.Name] {
-			v.add(r, at+".name", "duplicate_check", "The check "+check.Name+" is already defined in this environment.", "Keep one of the two, or rename this one.")
-		}
-		first[check.Name] = true
-		if check.Approval == nil {
-			v.add(r, at, "check_without_kind", "The check "+name(check.Name)+" says nothing to check.", "Add approval: with count and groups.")
-			continue
-		}
-		approvals++
-		v.approval(r, at+".approval", *check.Approval)
-	}
-	if e.Tier == Production && approvals == 0 {
-		v.add(r, "checks", "production_without_approval", "The environment "+e.Name+" is of tier production, and nobody must approve a deployment to it.", "Add a check with an approval of at least one person, or choose another tier.")
-	}
-}
-
-func (v *rules) approval(r *resource, at string, a Approval) {
-	if a.Count < 1 || a.Count > maxApprovals {
-		v.add(r, at+".count", "count_out_of_bounds", fmt.Sprintf("The count of approvals is %d; it must be from 1 to %d.", a.Count, maxApprovals), "Say how many persons must let an ask through.")
-	}
-	if len(a.Groups) == 0 {
-		v.add(r, at+".groups", "groups_missing", "The approval asks nobody.", "Name the groups whose members may approve.")
-	}
-	for i, g := range a.Groups {
-		v.reference(r, fmt.Sprintf("%s.groups[%d]", at, i), Key{Kind: GroupKind, Name: g})
 	}
 }
 
@@ -251,6 +145,9 @@ func (v *rules) identity(r *resource, id *Identity) {
 		}
 		if foundEnv && env.Tier != Development {
 			v.outsiderEvents(p, stage, env)
+		}
+		if foundEnv && v.written {
+			v.protectionKnown(id, p, env)
 		}
 	}
 }
@@ -318,7 +215,9 @@ func (v *rules) ownStage(r *resource, at, project, s string) (*resource, Stage, 
 // outsiderEvents are events whose run somebody outside can cause, or fill with
 // content of his own.
 var outsiderEvents = []string{"pull_request", "pull_request_target", "workflow_run", "issue_comment",
-	"pull_request_review", "pull_request_review_comment", "issues", "discussion", "discussion_comment", "fork", "watch"}
+	"pull_request_review", "pull_request_review_comment", "issues", "discussion", "discussion_comment", "fork", "watch",
+	"merge_request_event", "external_pull_request_event", // GitLab
+	"pullRequest", "buildCompletion", "resourceTrigger"} // Azure DevOps
 
 func (v *rules) outsiderEvents(p *resource, s Stage, env Environment) {
 	pipeline, ok := p.value.(*Pipeline)

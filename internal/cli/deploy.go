@@ -311,7 +311,7 @@ func (d *driver) pause(ctx context.Context) error {
 func waitingLine(g lockkeeper.Decision) string {
 	var parts []string
 	for _, b := range g.Because {
-		if b.Verdict != lockkeeper.Pass {
+		if b.Verdict != lockkeeper.Pass && b.Code != "lock_later" {
 			parts = append(parts, printable(b.Subject+": "+b.Sentence))
 		}
 	}

@@ -4,33 +4,168 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
 
-// A Ballot is a vote that may count, or the reason why it does not.
+// A ballot is a vote that may count, or the reason why it does not.
 type ballot struct {
 	vote   Vote
 	reason lockkeeper.Decision // Pass: it may count
+}
+
+// A tally is what the approval checks of one environment are judged on.
+type tally struct {
+	checks  []catalog.Check
+	ballots []ballot // oldest first
+	asOf    lockkeeper.Moment
+	extra   int
+	opens   []*lockkeeper.Moment // per check, when its turn came; nil: not yet
+	placed  [][]int              // per check, the ballots that fill its places
 }
 
 // approvals judges every approval check of the environment together: distinct
 // persons are matched to the places of all checks at once (a maximum bipartite
 // matching), so that one person never fills two places and somebody who could
 // fill either of two is not used up by the wrong one.
-func approvals(f Facts) []lockkeeper.Decision {
-	ballots := make([]ballot, len(f.Votes))
-	for i, v := range f.Votes {
-		ballots[i] = ballot{v, Admissible(f, v)}
-	}
-	checks := approvalChecks(f.Environment)
-	placed := match(checks, ballots, extra(f))
-	out := make([]lockkeeper.Decision, len(checks))
-	for i, c := range checks {
-		out[i] = approval(c, ballots, placed[i], extra(f))
+//
+// A vote counts for a check only if it was given after the check's turn came,
+// before its time-out, and no longer ago than its validity. Ages count up to
+// the release: a vote does not grow too old while the deployment runs.
+func approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
+	t := newTally(f, now)
+	out := make([]lockkeeper.Decision, len(t.checks))
+	for i := range t.checks {
+		out[i] = t.approval(i)
 	}
 	return out
+}
+
+func newTally(f Facts, now lockkeeper.Moment) *tally {
+	t := &tally{checks: approvalChecks(f.Environment), asOf: now, extra: extra(f)}
+	if !f.Released.IsZero() {
+		t.asOf = f.Released
+	}
+	for _, v := range f.Votes {
+		t.ballots = append(t.ballots, ballot{v, Admissible(f, v)})
+	}
+	slices.SortStableFunc(t.ballots, func(a, b ballot) int { return a.vote.At.Time().Compare(b.vote.At.Time()) })
+	t.opens = make([]*lockkeeper.Moment, len(t.checks))
+	for i, c := range t.checks {
+		if len(c.Approval.After) == 0 {
+			t.opens[i] = &f.Opened
+		}
+	}
+	for range t.checks { // as many rounds as the longest chain of after may have
+		for i, c := range t.checks {
+			if t.opens[i] == nil {
+				t.opens[i] = t.doneAt(c.Approval.After)
+			}
+		}
+	}
+	t.placed = t.match(all(t.checks), len(t.ballots))
+	return t
+}
+
+func all(checks []catalog.Check) []int {
+	out := make([]int, len(checks))
+	for i := range checks {
+		out[i] = i
+	}
+	return out
+}
+
+// doneAt is when the named checks, and all that come before them, were
+// satisfied by votes that still count; nil if they are not.
+func (t *tally) doneAt(names []string) *lockkeeper.Moment {
+	var chain []int
+	var add func(name string)
+	add = func(name string) {
+		for i, c := range t.checks {
+			if c.Name == name && !slices.Contains(chain, i) {
+				chain = append(chain, i)
+				for _, before := range c.Approval.After {
+					add(before)
+				}
+			}
+		}
+	}
+	for _, name := range names {
+		add(name)
+	}
+	if len(chain) == 0 {
+		return nil
+	}
+	for _, i := range chain {
+		if t.opens[i] == nil {
+			return nil
+		}
+	}
+	for n := 1; n <= len(t.ballots); n++ {
+		placed := t.match(chain, n)
+		if !slices.ContainsFunc(chain, func(i int) bool { return len(placed[i]) < t.need(i) }) {
+			return &t.ballots[n-1].vote.At
+		}
+	}
+	return nil
+}
+
+func (t *tally) need(check int) int { return t.checks[check].Approval.Count + t.extra }
+
+// counts reports whether a ballot may fill a place of a check.
+func (t *tally) counts(b, check int) bool {
+	v, a := t.ballots[b].vote, t.checks[check].Approval
+	opened := t.opens[check]
+	if t.ballots[b].reason.Verdict != lockkeeper.Pass || !inAny(v.Groups, a.Groups) || opened == nil || v.At.Before(*opened) {
+		return false
+	}
+	if a.Timeout > 0 && !v.At.Before(opened.Add(time.Duration(a.Timeout))) {
+		return false
+	}
+	return a.Validity == 0 || t.asOf.Before(v.At.Add(time.Duration(a.Validity)))
+}
+
+// Turns says, for the voter, of which checks he is asked, and which of them take
+// his vote at now. A voter who is asked but whose turn has not come is told so.
+func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "turn of " + v.User, Verdict: lockkeeper.Pass, Code: "turn"}
+	t := newTally(f, now)
+	var waits, late []string
+	for i, c := range t.checks {
+		switch opened := t.opens[i]; {
+		case !inAny(v.Groups, c.Approval.Groups):
+		case opened == nil:
+			waits = append(waits, fmt.Sprintf("%s comes after %s", c.Name, strings.Join(c.Approval.After, " and ")))
+		case c.Approval.Timeout > 0 && !now.Before(opened.Add(time.Duration(c.Approval.Timeout))):
+			late = append(late, c.Name)
+		default:
+			d.Sentence = fmt.Sprintf("It is the turn of %s.", c.Name)
+			return d
+		}
+	}
+	d.Verdict, d.Code = lockkeeper.Wait, "not_your_turn"
+	d.Sentence, d.Next = "It is not your turn yet: "+strings.Join(waits, "; ")+".", "Vote once those that come first are there."
+	if len(waits) == 0 {
+		d.Verdict, d.Code = lockkeeper.Fail, "approval_timed_out"
+		d.Sentence, d.Next = fmt.Sprintf("%s waited too long.", strings.Join(late, ", ")), "Start a new run and ask again."
+	}
+	return d
+}
+
+// Counts reports whether a vote that was given still may fill a place of some
+// check. A person whose vote no longer may is free to vote again.
+func Counts(f Facts, user string, now lockkeeper.Moment) bool {
+	t := newTally(f, now)
+	for b, ballot := range t.ballots {
+		for i := range t.checks {
+			if ballot.vote.User == user && t.counts(b, i) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func approvalChecks(e catalog.Environment) []catalog.Check {
@@ -79,7 +214,7 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 	for _, c := range approvalChecks(f.Environment) {
 		if inAny(v.Groups, c.Approval.Groups) {
 			return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "approved",
-				Sentence: fmt.Sprintf("%s approved at %s.", v.User, v.At), Because: []lockkeeper.Decision{v.Right}}
+				Sentence: fmt.Sprintf("%s approved at %s%s.", v.User, v.At, standsFor(v)), Because: []lockkeeper.Decision{v.Right}}
 		}
 		asked = append(asked, c.Approval.Groups...)
 	}
@@ -89,25 +224,24 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 	return d
 }
 
-// match assigns ballots to places; the result holds, per check, the indices of
-// the ballots that fill its places. Two ballots of one person never both stand.
-func match(checks []catalog.Check, ballots []ballot, extra int) [][]int {
-	type place struct{ check int }
-	var places []place
-	for c, check := range checks {
-		for range check.Approval.Count + extra {
-			places = append(places, place{c})
+// match assigns the first n ballots to the places of some checks; the result
+// holds, per check, the ballots that fill its places. Two ballots of one person
+// never both stand.
+func (t *tally) match(checks []int, n int) [][]int {
+	var places []int // place → check
+	for _, c := range checks {
+		for range t.need(c) {
+			places = append(places, c)
 		}
 	}
-	byPerson := map[lockkeeper.Person]int{} // person → place
-	voter := make([]int, len(places))       // place → ballot, -1: open
+	voter := make([]int, len(places)) // place → ballot, -1: open
 	for i := range voter {
 		voter[i] = -1
 	}
 	var try func(b int, seen []bool) bool
 	try = func(b int, seen []bool) bool {
-		for p := range places {
-			if seen[p] || !inAny(ballots[b].vote.Groups, checks[places[p].check].Approval.Groups) {
+		for p, check := range places {
+			if seen[p] || !t.counts(b, check) {
 				continue
 			}
 			seen[p] = true
@@ -118,50 +252,76 @@ func match(checks []catalog.Check, ballots []ballot, extra int) [][]int {
 		}
 		return false
 	}
-	for b := range ballots {
-		person := ballots[b].vote.Counts
-		if _, twice := byPerson[person]; twice || ballots[b].reason.Verdict != lockkeeper.Pass {
-			continue
-		}
-		if try(b, make([]bool, len(places))) {
-			byPerson[person] = b
+	seated := map[lockkeeper.Person]bool{}
+	for b := range t.ballots[:n] {
+		person := t.ballots[b].vote.Counts
+		if !seated[person] && try(b, make([]bool, len(places))) {
+			seated[person] = true
 		}
 	}
-	out := make([][]int, len(checks))
+	out := make([][]int, len(t.checks))
 	for p, b := range voter {
 		if b >= 0 {
-			c := places[p].check
-			out[c] = append(out[c], b)
+			out[places[p]] = append(out[places[p]], b)
 		}
 	}
 	return out
 }
 
-func approval(c catalog.Check, ballots []ballot, placed []int, extra int) lockkeeper.Decision {
-	need := c.Approval.Count + extra
+func (t *tally) approval(i int) lockkeeper.Decision {
+	c, placed, need := t.checks[i], t.placed[i], t.need(i)
 	d := lockkeeper.Decision{Subject: "check " + c.Name, Verdict: lockkeeper.Pass, Code: "approved"}
 	slices.Sort(placed)
 	var names []string
 	for _, b := range placed {
-		d.Because = append(d.Because, ballots[b].reason)
-		names = append(names, ballots[b].vote.User)
+		d.Because = append(d.Because, t.ballots[b].reason)
+		names = append(names, t.ballots[b].vote.User)
+		if c.Approval.Validity > 0 {
+			old := t.ballots[b].vote.At.Add(time.Duration(c.Approval.Validity))
+			d.Until = earlier(d.Until, &old)
+		}
+		d.Until = earlier(d.Until, t.ballots[b].vote.Right.Until)
 	}
-	for _, b := range ballots {
+	for _, b := range t.ballots {
 		if b.reason.Verdict != lockkeeper.Pass {
 			d.Because = append(d.Because, b.reason)
 		}
 	}
+	what := "approvals"
+	if c.Approval.Review != "" {
+		what = c.Approval.Review + " reviews"
+	}
 	if len(placed) >= need && need > 0 {
-		d.Sentence = fmt.Sprintf("%d of %d approvals are there: %s.", len(placed), need, strings.Join(names, ", "))
+		d.Sentence = fmt.Sprintf("%d of %d %s are there: %s.", len(placed), need, what, strings.Join(names, ", "))
+		return d
+	}
+	d.Until = nil
+	if t.opens[i] == nil {
+		d.Verdict, d.Code = lockkeeper.Wait, "approvals_later"
+		d.Sentence = fmt.Sprintf("Its turn comes after %s.", strings.Join(c.Approval.After, " and "))
+		d.Next = "Wait for those that come first."
+		return d
+	}
+	if end := t.opens[i].Add(time.Duration(c.Approval.Timeout)); c.Approval.Timeout > 0 && !t.asOf.Before(end) {
+		d.Verdict, d.Code = lockkeeper.Fail, "approval_timed_out"
+		d.Sentence = fmt.Sprintf("%d of %d %s were there (%s) when its time ended, at %s.", len(placed), need, what, orNobody(names), end)
+		d.Next = "Start a new run and ask again."
 		return d
 	}
 	d.Verdict, d.Code = lockkeeper.Wait, "approvals_missing"
-	d.Sentence = fmt.Sprintf("%d of %d approvals are there (%s).", len(placed), need, orNobody(names))
-	if extra > 0 {
-		d.Sentence += " Automation started the run, so one more is asked for."
+	d.Sentence = fmt.Sprintf("%d of %d %s are there (%s).", len(placed), need, what, orNobody(names))
+	if t.extra > 0 {
+		d.Sentence += " Automation has a part in the run, so one more is asked for."
 	}
 	d.Next = fmt.Sprintf("Ask %d more of %s to run: lockkeeper approve", need-len(placed), strings.Join(c.Approval.Groups, ", "))
 	return d
+}
+
+func standsFor(v Vote) string {
+	if v.For == "" {
+		return ""
+	}
+	return ", in the place of " + v.For
 }
 
 func inAny(have, want []string) bool {

@@ -14,8 +14,39 @@ type Facts struct {
 	Initiators  []Initiator       // everybody behind the run; none: nobody can name one
 	Votes       []Vote            // every live vote on this ask's digest, oldest first
 	Records     []Record          // every record of any of the ask's digests in its project
+	Good        []Release         // what was deployed here with success, oldest first
+	Opened      lockkeeper.Moment // when the ask was opened
 	Deadline    lockkeeper.Moment // when the ask's patience ends
+	Released    lockkeeper.Moment // when it was let through; zero: not yet. Ages count up to then
+	Ticket      int64             // the ask's place in the queue: lower is older
+	Freed       lockkeeper.Moment // when the environment's lock was last let go; zero: never held
+
+	// Holds evaluates one of the catalog's expressions over the ask.
+	Holds func(rule string, ask lockkeeper.Ask) (bool, error)
+	// Rivals are the environment's other deployments that have not ended. It is
+	// asked only once everything but the lock has passed.
+	Rivals func() []Rival
 }
+
+// A Release is what was deployed with success.
+type Release struct {
+	Deployment string                `json:"deployment"`
+	Artifacts  []lockkeeper.Artifact `json:"artifacts"` // sorted by name
+	Commit     string                `json:"commit"`
+	At         lockkeeper.Moment     `json:"at"`
+}
+
+// A Rival is another deployment of the same environment.
+type Rival struct {
+	ID      string
+	Ticket  int64
+	Running bool   // it holds the lock
+	Line    string // pipeline, stage and ref: what newer of the same line makes older ones outdated
+	Ready   bool   // everything but the lock has passed
+}
+
+// Line is the line of an ask: asks of one line replace each other.
+func Line(a lockkeeper.Ask) string { return a.Pipeline + "/" + a.Stage + " " + a.Ref }
 
 // An Initiator is one party behind a run.
 type Initiator struct {
@@ -32,7 +63,8 @@ type Vote struct {
 	Title   string              // how to call the voter
 	Counts  lockkeeper.Person   // the person whose place the vote fills
 	Persons []lockkeeper.Person // every person this account may be; any of them excluded excludes the vote
-	Groups  []string            // the groups, of those the checks name, that the voter is in now
+	Groups  []string            // the groups, of those the checks name, that the voter is in now, or stands for
+	For     string              // the user who handed his place over to the voter, if any
 	Right   lockkeeper.Decision // may the voter approve here, now
 	At      lockkeeper.Moment
 }

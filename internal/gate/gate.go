@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -11,18 +12,42 @@ import (
 // Judge decides whether the ask may pass now. The decision's Because holds one
 // decision for every check, in the order of the package comment.
 func Judge(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
-	standing := Standing(f, now)
-	because := append(standing.Because, Freeze(f, now), patience(f, now))
+	because := before(f, now)
+	others := lockkeeper.All("", "", because...)
+	if l := lockOf(f.Environment); l != nil {
+		because = append(because, lock(f, *l, others, now))
+	}
+	for i := range because {
+		if d := &because[i]; d.Verdict == lockkeeper.Pass && d.Until == nil {
+			d.Until = &f.Deadline
+		}
+	}
 	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s passed.", f.Environment.Name), because...)
 }
 
+// Ready reports whether everything but the lock has passed.
+func Ready(f Facts, now lockkeeper.Moment) bool {
+	return lockkeeper.All("", "", before(f, now)...).Passed(now)
+}
+
+func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
+	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f)}
+	because = append(because, demands(f, now)...)
+	because = append(because, static(f)...)
+	because = append(because, approvals(f, now)...)
+	because = append(because, Freeze(f, now))
+	because = append(because, times(f, now)...)
+	return append(because, patience(f, now))
+}
+
 // Standing judges what must go on holding while a deployment runs: who started
-// it, the stage, the artifacts, and the environment's own checks with the
-// voters' rights of this moment. It leaves out what concerns only the start:
-// freezes and the ask's patience.
+// it, the stage, the artifacts, what the ask itself says, and the approvals with
+// the voters' rights of this moment. It leaves out what concerns only the start:
+// freezes, hours, delays, waivers, the lock and the ask's patience.
 func Standing(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f)}
-	because = append(because, approvals(f)...)
+	because = append(because, static(f)...)
+	because = append(because, approvals(f, now)...)
 	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), because...)
 }
 
@@ -47,12 +72,23 @@ func initiator(f Facts) lockkeeper.Decision {
 		if one.Verdict != lockkeeper.Pass && d.Verdict == lockkeeper.Pass {
 			d.Verdict, d.Code, d.Sentence, d.Next = one.Verdict, one.Code, one.Sentence, one.Next
 		}
+		d.Until = earlier(d.Until, one.Until)
 		names = append(names, i.name())
 	}
 	if d.Verdict == lockkeeper.Pass {
 		d.Sentence = fmt.Sprintf("The run was started by %s.", strings.Join(names, " and "))
+	} else {
+		d.Until = nil
 	}
 	return d
+}
+
+// earlier is the earlier of two ends, of which nil is none.
+func earlier(a, b *lockkeeper.Moment) *lockkeeper.Moment {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
+	}
+	return a
 }
 
 func oneInitiator(f Facts, i Initiator) lockkeeper.Decision {
@@ -74,7 +110,7 @@ func oneInitiator(f Facts, i Initiator) lockkeeper.Decision {
 		d.Sentence = fmt.Sprintf("%s started this run and may not start deployments to %s: %s", i.name(), f.Environment.Name, i.Right.Sentence)
 		d.Next = i.Right.Next
 	default:
-		d.Verdict, d.Code, d.Because = lockkeeper.Pass, "initiator_known", []lockkeeper.Decision{i.Right}
+		d.Verdict, d.Code, d.Because, d.Until = lockkeeper.Pass, "initiator_known", []lockkeeper.Decision{i.Right}, i.Right.Until
 		d.Sentence = fmt.Sprintf("%s started this run and may start deployments here.", i.name())
 	}
 	return d
@@ -123,6 +159,9 @@ func artifacts(f Facts) lockkeeper.Decision {
 
 func oneArtifact(f Facts, a lockkeeper.Artifact) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "artifact " + a.Name, Verdict: lockkeeper.Pass}
+	if f.Ask.Action == lockkeeper.RollbackAction {
+		return oldArtifact(f, a, d)
+	}
 	for _, r := range f.Records {
 		if r.vouches(f.Ask, a) {
 			d.Code = "artifact_recorded"
@@ -139,21 +178,42 @@ func oneArtifact(f Facts, a lockkeeper.Artifact) lockkeeper.Decision {
 	return d
 }
 
+// oldArtifact judges an artifact of a rollback: all artifacts of the ask are
+// together what one earlier deployment put here with success.
+func oldArtifact(f Facts, a lockkeeper.Artifact, d lockkeeper.Decision) lockkeeper.Decision {
+	for i := len(f.Good) - 1; i >= 0; i-- {
+		if g := f.Good[i]; slices.Equal(g.Artifacts, f.Ask.Artifacts) {
+			d.Code = "artifact_was_good"
+			d.Sentence = fmt.Sprintf("%s was deployed here with success by %s at %s.", a.Name, g.Deployment, g.At)
+			return d
+		}
+	}
+	d.Verdict, d.Code = lockkeeper.Fail, "rollback_unknown"
+	d.Sentence = "These artifacts together were not among the last that were deployed here with success."
+	d.Next = "Roll back to exactly the artifacts of an earlier deployment (lockkeeper deployments list), or deploy them as new ones."
+	return d
+}
+
 func (r Record) vouches(ask lockkeeper.Ask, a lockkeeper.Artifact) bool {
 	return r.Artifact == a && r.Pipeline == ask.Pipeline && r.Stage != ask.Stage &&
 		r.Repository == ask.Repository && r.Commit == ask.Commit
 }
 
-// Freeze waits while any freeze covers the environment, and a pass holds until
-// the next one begins.
+// Freeze waits while a freeze that stops this action by this caller covers the
+// environment, and a pass holds until the next one begins.
 func Freeze(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
-	d := lockkeeper.Decision{Subject: "freeze", Verdict: lockkeeper.Pass, Code: "not_frozen", Sentence: "No freeze covers this environment."}
+	d := lockkeeper.Decision{Subject: "freeze", Verdict: lockkeeper.Pass, Code: "not_frozen", Sentence: "No freeze stops this here now."}
+	caller := catalog.PeopleCaller
+	if extra(f) > 0 {
+		caller = catalog.AutomationCaller
+	}
 	for _, z := range f.Freezes {
+		if !z.Stops(f.Ask.Action, caller) {
+			continue
+		}
 		switch {
 		case now.Before(z.From):
-			if from := z.From; d.Until == nil || from.Before(*d.Until) {
-				d.Until = &from
-			}
+			d.Until = earlier(d.Until, &z.From)
 		case now.Before(z.Until):
 			one := lockkeeper.Decision{Subject: "freeze " + z.Name, Verdict: lockkeeper.Wait, Code: "frozen"}
 			one.Sentence = fmt.Sprintf("%s is frozen until %s: %s", z.Scope, z.Until, z.Reason)

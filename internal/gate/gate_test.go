@@ -16,13 +16,14 @@ var now = lockkeeper.MomentOf(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC))
 var granted = lockkeeper.Decision{Verdict: lockkeeper.Pass, Code: "granted"}
 
 func facts() Facts {
-	ask := lockkeeper.Ask{Pipeline: "release", Stage: "deploy", Repository: "1", Commit: "c", Artifacts: []lockkeeper.Artifact{{Name: "app", Digest: lockkeeper.DigestOf(nil)}}}
+	ask := lockkeeper.Ask{Pipeline: "release", Action: lockkeeper.DeployAction, Stage: "deploy", Repository: "1", Ref: "refs/heads/main", Commit: "c", Artifacts: []lockkeeper.Artifact{{Name: "app", Digest: lockkeeper.DigestOf(nil)}}}
 	return Facts{Ask: ask, Environment: catalog.Environment{Name: "production", Project: "p", Tier: catalog.Production, Checks: []catalog.Check{
-		{Name: "two", Approval: &catalog.Approval{Count: 2, Groups: []string{"g"}}}}},
+		{Name: "two", Approval: &catalog.Approval{Count: 2, Groups: []string{"g"}, Review: catalog.SecurityReview}},
+		{Name: "main", Branches: &catalog.Branches{Allowed: []string{"refs/heads/main"}}}}},
 		Identity:   &catalog.Identity{Name: "i", Stages: []string{"release/deploy"}},
 		Initiators: []Initiator{{User: "ann", Persons: []lockkeeper.Person{"ann"}, Right: granted}},
 		Records:    []Record{{Artifact: ask.Artifacts[0], Pipeline: "release", Stage: "build", Repository: "1", Commit: "c", Run: "1"}},
-		Votes:      []Vote{vote("bob", "g"), vote("cat", "g")}, Deadline: now.Add(time.Hour)}
+		Votes:      []Vote{vote("bob", "g"), vote("cat", "g")}, Opened: now.Add(-time.Minute), Deadline: now.Add(time.Hour)}
 }
 
 func vote(user string, groups ...string) Vote {
@@ -125,7 +126,7 @@ func TestQuorumAgainstBruteForce(t *testing.T) {
 	groups := []string{"a", "b", "c"}
 	rapid.Check(t, func(rt *rapid.T) {
 		f := facts()
-		f.Environment.Checks, f.Votes = nil, nil
+		f.Environment.Checks, f.Votes, f.Environment.Tier = nil, nil, catalog.Development
 		var places [][]string
 		for i := range rapid.IntRange(1, 3).Draw(rt, "checks") {
 			a := &catalog.Approval{Count: rapid.IntRange(1, 2).Draw(rt, "count"), Groups: rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 1, 2, rapid.ID[string]).Draw(rt, "asked")}

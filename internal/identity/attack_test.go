@@ -27,7 +27,7 @@ var clock = time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
 func issuers(urls ...string) []Issuer {
 	var out []Issuer
 	for i, u := range urls {
-		out = append(out, Issuer{Provider: fmt.Sprintf("github-%d", i), Platform: "github", URL: u, Audience: audience})
+		out = append(out, Issuer{Provider: fmt.Sprintf("github-%d", i), Platform: "github", URL: u, Audience: audience, Algorithms: []string{"RS256", "ES256"}, Longest: 15 * time.Minute})
 	}
 	return out
 }
@@ -57,7 +57,7 @@ func (b *bench) claims(more map[string]any) map[string]any {
 }
 
 func (b *bench) at(raw string, now time.Time) error {
-	_, err := b.v.Workload(context.Background(), issuers(b.i.URL), raw, lockkeeper.MomentOf(now))
+	_, err := b.v.Workload(context.Background(), issuers(b.i.URL), Credential{Token: raw}, lockkeeper.MomentOf(now))
 	return err
 }
 
@@ -87,7 +87,7 @@ func (b *bench) refused(name, raw string, codes ...string) {
 func TestRecord(t *testing.T) {
 	b := newBench(t)
 	c := b.claims(nil)
-	w, err := b.v.Workload(context.Background(), issuers(b.i.URL), b.i.Token(c), lockkeeper.MomentOf(clock))
+	w, err := b.v.Workload(context.Background(), issuers(b.i.URL), Credential{Token: b.i.Token(c)}, lockkeeper.MomentOf(clock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestRecord(t *testing.T) {
 	}
 	delete(c, "environment")
 	c["job_workflow_ref"], c["job_workflow_sha"] = "acme/shared/.github/workflows/deploy.yml@refs/tags/v1", commit
-	w, err = b.v.Workload(context.Background(), issuers(b.i.URL), b.i.Token(c), lockkeeper.MomentOf(clock))
+	w, err = b.v.Workload(context.Background(), issuers(b.i.URL), Credential{Token: b.i.Token(c)}, lockkeeper.MomentOf(clock))
 	if err != nil || w.Environment.Known() || w.CalledPath != f("acme/shared/.github/workflows/deploy.yml") || w.CalledRef != f("refs/tags/v1") {
 		t.Errorf("a reusable workflow: %v %+v", err, w)
 	}
@@ -123,7 +123,7 @@ func TestAttacks(t *testing.T) {
 			b.refused(name, b.i.Token(b.claims(more)), "claim_malformed")
 		}
 		c := b.claims(map[string]any{"ref": "refs/heads/x@refs/heads/main", "workflow_ref": "acme/payments/.github/workflows/release.yml@refs/heads/x@refs/heads/main"})
-		w, err := b.v.Workload(context.Background(), issuers(b.i.URL), b.i.Token(c), lockkeeper.MomentOf(clock))
+		w, err := b.v.Workload(context.Background(), issuers(b.i.URL), Credential{Token: b.i.Token(c)}, lockkeeper.MomentOf(clock))
 		if err != nil || w.DefinitionPath.Value == ".github/workflows/release.yml" {
 			t.Errorf("a branch with @refs/ in its name passes for the definition: %v %+v", err, w.DefinitionPath)
 		}
@@ -398,7 +398,7 @@ func hostileKeySets(t *testing.T) {
 		self = s.URL
 		c := key.Claims(lktest.GitHubJob{Audience: audience, Now: clock})
 		c["iss"] = self
-		_, err := NewVerifier(Options{}).Workload(context.Background(), issuers(self), key.Token(c), lockkeeper.MomentOf(clock))
+		_, err := NewVerifier(Options{}).Workload(context.Background(), issuers(self), Credential{Token: key.Token(c)}, lockkeeper.MomentOf(clock))
 		if code(err) != "issuer_unreachable" {
 			t.Errorf("%s: %v", name, err)
 		}

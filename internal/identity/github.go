@@ -11,7 +11,7 @@ import (
 // github reads the claims of GitHub Actions (docs.github.com, "OpenID Connect
 // reference"). sub is never used: it is made of names, and its format can be
 // changed by the repository.
-func github(w *lockkeeper.Workload, c token.Claims) error {
+func github(w *lockkeeper.Workload, c token.Claims, _ Issuer) error {
 	for _, f := range []struct {
 		name string
 		to   *lockkeeper.Fact

@@ -3,8 +3,10 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -185,6 +187,12 @@ func openCheckpoint(msg []byte, verifier note.Verifier) (origin string, size int
 	signed, err := note.Open(msg, note.VerifierList(verifier))
 	if err != nil {
 		return "", 0, root, fmt.Errorf("the checkpoint is not signed by %s: %w", verifier.Name(), err)
+	}
+	for _, s := range slices.Concat(signed.Sigs, signed.UnverifiedSigs) {
+		// The note package takes base64 with stray bits: two spellings of one signature.
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return "", 0, root, fmt.Errorf("a signature of the checkpoint is not canonical base64")
+		}
 	}
 	lines := strings.Split(signed.Text, "\n")
 	if len(lines) != 4 || lines[3] != "" {

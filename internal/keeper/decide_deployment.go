@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -13,6 +14,7 @@ import (
 type openDeployment struct {
 	ID          string                `json:"-"`
 	Job         lockkeeper.Workload   `json:"-"`
+	Action      string                `json:"action,omitempty"` // default: deploy
 	Project     string                `json:"project"`
 	Environment string                `json:"environment"`
 	Artifacts   []lockkeeper.Artifact `json:"artifacts"`
@@ -91,8 +93,19 @@ func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
 		return lockkeeper.Ask{}, lockkeeper.Forbidden.Errorf("project_differs", "This job is of the project %s, not %s.", pipeline.Project, c.Project).
 			WithNext("Leave the project out; the job's own is used.")
 	}
+	action := c.Action
+	switch action {
+	case "":
+		action = lockkeeper.DeployAction
+	case lockkeeper.DeployAction, lockkeeper.RollbackAction:
+	default:
+		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("action_unknown", "There is no action %.40q.", action).WithNext("Ask for deploy or rollback.")
+	}
 	j := c.Job
-	return lockkeeper.Ask{Action: lockkeeper.DeployAction, Project: pipeline.Project, Environment: c.Environment,
+	protected := map[string]string{"true": lockkeeper.RefIsProtected, "false": lockkeeper.RefNotProtected}[j.RefProtected.Value]
+	return lockkeeper.Ask{Action: action, Event: j.Event.Value, Protected: protected,
+		Template: lockkeeper.Definition{Path: j.CalledPath.Value, Ref: j.CalledRef.Value, Commit: j.CalledCommit.Value},
+		Project:  pipeline.Project, Environment: c.Environment,
 		Pipeline: pipeline.Name, Stage: stage.Name, Provider: j.Provider, Repository: j.Repository.Value, Run: j.Run.Value,
 		Attempt: j.Attempt, Ref: j.Ref.Value, Commit: j.Commit.Value,
 		Definition: lockkeeper.Definition{Path: j.DefinitionPath.Value, Ref: j.DefinitionRef.Value, Commit: j.DefinitionCommit.Value},
@@ -176,7 +189,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return nil, nil, err
 	}
 	mine := Vote{User: by.User, Approve: c.Approve, Digest: d.Digest, At: now, Persons: w.persons(by.User)}
-	ballot := w.ballot(d, facts.Environment, mine, now)
+	ballot := w.ballot(d, facts, mine, now)
 	verdict := gate.Admissible(facts, ballot)
 	if verdict.Verdict != lockkeeper.Pass {
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
@@ -185,8 +198,12 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		end := End{Status: Rejected, At: now, Reason: c.Comment, By: by.User}
 		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 	}
+	if turn := gate.Turns(facts, ballot, now); turn.Verdict != lockkeeper.Pass {
+		return nil, nil, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
+	}
 	for _, other := range facts.Votes {
-		if slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts) {
+		// A vote that came before its turn, or has grown too old, may be given again.
+		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && gate.Counts(facts, other.User, now) {
 			return nil, nil, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this deployment already, as %s; one person fills one place.", ballot.Counts, other.User).
 				WithNext("Ask another person.")
 		}
@@ -293,16 +310,120 @@ func (sweep) about() string { return "" }
 func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
 	var ids []string
 	for id, d := range w.Deployments {
-		if d.overdue(now) {
+		if d.overdue(now) || d.Status == Waiting && w.mayEndAlone(d) {
 			ids = append(ids, id)
 		}
 	}
 	slices.Sort(ids)
 	var out []event
-	for _, id := range ids[:min(len(ids), 100)] {
-		out = append(out, w.expire(w.Deployments[id], now))
+	for _, id := range ids {
+		d := w.Deployments[id]
+		if d.overdue(now) {
+			out = append(out, w.expire(d, now))
+		} else if ev := w.overtaken(d, now); ev != nil {
+			out = append(out, ev)
+		}
+		if len(out) == maxSwept {
+			break
+		}
 	}
 	return out, nil, nil
+}
+
+// maxSwept bounds what one sweep writes down.
+const maxSwept = 100
+
+// mayEndAlone reports whether something in the environment's checks can end a
+// waiting ask before its patience does: an approval's time-out or a lock that
+// lets only the newest through.
+func (w *world) mayEndAlone(d *Deployment) bool {
+	env := w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)]
+	return slices.ContainsFunc(env.Checks, func(c catalog.Check) bool {
+		return c.Approval != nil && c.Approval.Timeout > 0 || c.Lock != nil && c.Lock.Mode == catalog.LockLatest
+	})
+}
+
+// overtaken ends a waiting ask whose approval has timed out, or whose place a
+// newer one takes; nil if neither is so.
+func (w *world) overtaken(d *Deployment, now lockkeeper.Moment) event {
+	facts, err := w.facts(d, now)
+	if err != nil {
+		return nil
+	}
+	verdict := gate.Judge(facts, now)
+	status := map[string]Status{"approval_timed_out": TimedOut, "superseded": Superseded}[verdict.Code]
+	if verdict.Verdict != lockkeeper.Fail || status == "" {
+		return nil
+	}
+	return w.ended(d, End{Status: status, At: now, Reason: verdict.Sentence})
+}
+
+func (w *world) ended(d *Deployment, end End) event {
+	return &deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Revision: w.Revision.Number}
+}
+
+// makeRoom are the entries that stand before a lease: holders of the
+// environment whose leases have ended by arithmetic are written down as ended,
+// and where only the newest goes through, older asks of the same line give way.
+func (w *world) makeRoom(d *Deployment, env catalog.Environment, now lockkeeper.Moment) []event {
+	latest := slices.ContainsFunc(env.Checks, func(c catalog.Check) bool { return c.Lock != nil && c.Lock.Mode == catalog.LockLatest })
+	var out []event
+	for _, id := range slices.Sorted(maps.Keys(w.Deployments)) {
+		o := w.Deployments[id]
+		switch {
+		case o.ID == d.ID || o.Ask.Project != d.Ask.Project || o.Ask.Environment != d.Ask.Environment:
+		case o.Status == Running && o.overdue(now):
+			out = append(out, w.expire(o, now))
+		case latest && o.Status == Waiting && o.OpenedSeq < d.OpenedSeq && gate.Line(o.Ask) == gate.Line(d.Ask):
+			out = append(out, w.ended(o, End{Status: Superseded, At: now, Reason: fmt.Sprintf("%s, which is newer, was let through.", d.ID)}))
+		}
+	}
+	return out
+}
+
+// delegate hands the caller's place over to another person, for one ask.
+type delegate struct {
+	Deployment string `json:"deployment"`
+	To         string `json:"to"`
+	Comment    string `json:"comment,omitempty"`
+}
+
+func (c delegate) name() string  { return "approval.delegate" }
+func (c delegate) about() string { return deploymentSubject(c.Deployment) }
+
+// decide lets somebody hand over a place that he could fill himself now, to
+// somebody who may approve here himself and stands not behind the run. It is
+// judged again whenever the vote counts.
+func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	d, err := w.alive(c.Deployment)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := (vote{Digest: d.Digest, Comment: c.Comment}).fits(d, now); err != nil {
+		return nil, nil, err
+	}
+	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	right, err := w.may(by, lockkeeper.ApproveDeployments, scope, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	facts, err := w.facts(d, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if u, known := w.rules.Catalog.Users[c.To]; !known || u.Off || u.Automation || c.To == by.User {
+		return nil, nil, lockkeeper.Invalid.Errorf("delegate_unfit", "%.63q is nobody who could approve in your place.", c.To).WithNext("Name another user of the catalog.")
+	}
+	for _, user := range []string{by.User, c.To} {
+		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User), At: now, Right: w.rules.Access.Check(user, lockkeeper.ApproveDeployments, scope, now)}
+		if verdict := gate.Admissible(facts, v); verdict.Verdict != lockkeeper.Pass {
+			return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+		}
+	}
+	if slices.ContainsFunc(d.approvals(), func(v Vote) bool { return v.User == by.User }) {
+		return nil, nil, lockkeeper.Conflict.Errorf("already_approved", "You have approved this deployment yourself.").WithNext("Nothing: your vote counts.")
+	}
+	return []event{&approvalDelegated{ID: d.ID, From: by.User, To: c.To, Comment: c.Comment, Right: right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 }
 
 func (d *Deployment) overdue(now lockkeeper.Moment) bool {

@@ -51,9 +51,57 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 		}
 		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
-	return []event{&leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: c.Job.JobKey(), Handle: c.Handle,
-		Identity: facts.Identity.Name, Subject: subjectOf(d.Ask.Project, facts.Identity.Name), Ends: now.Add(facts.Environment.LeaseLimit()),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number}}, opened{d.ID}, nil
+	limit, beat := now.Add(facts.Environment.LeaseLimit()), facts.Environment.Beat()
+	return append(w.makeRoom(d, facts.Environment, now), &leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: c.Job.JobKey(), Handle: c.Handle,
+		Identity: facts.Identity.Name, Subject: subjectOf(d.Ask.Project, facts.Identity.Name), Ends: now.Add(beat), Limit: limit, Beat: beat,
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number}), opened{d.ID}, nil
+}
+
+// renewLease is the holder's heartbeat.
+type renewLease struct {
+	Deployment string            `json:"deployment"`
+	Handle     lockkeeper.Digest `json:"handle"`
+}
+
+func (c renewLease) name() string  { return "lease.renew" }
+func (c renewLease) about() string { return deploymentSubject(c.Deployment) }
+
+// renewed is the answer to renewLease.
+type renewed struct {
+	Ends lockkeeper.Moment `json:"ends"`
+}
+
+// decide moves the lease's end, up to its limit, while everything that let the
+// deployment through still stands. A beat in the first half of the lease's time
+// changes nothing and is not recorded.
+func (c renewLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	d, err := w.alive(c.Deployment)
+	if err != nil {
+		return nil, nil, err
+	}
+	if d.Lease == nil || d.Lease.Handle != c.Handle {
+		return nil, nil, lockkeeper.Forbidden.Errorf("lease_of_another", "This is not the handle of the job that claimed the deployment.").
+			WithNext("Renew from the job that claimed it.")
+	}
+	if !d.leaseLive(now) {
+		return nil, nil, lockkeeper.Forbidden.Errorf("lease_ended", "The lease ended at %s.", d.Lease.Ends).WithNext("Start a new run and ask again.")
+	}
+	facts, err := w.facts(d, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	standing := gate.Standing(facts, now)
+	if !standing.Passed(now) {
+		return nil, nil, lockkeeper.Forbidden.Errorf(standing.Code, "%s", standing.Sentence).WithNext("%s", standing.Next).WithDecision(standing)
+	}
+	ends := now.Add(d.Lease.Beat)
+	if d.Lease.Limit.Before(ends) {
+		ends = d.Lease.Limit
+	}
+	if d.Lease.Ends.Sub(now) > d.Lease.Beat/2 || !d.Lease.Ends.Before(ends) {
+		return nil, renewed{d.Lease.Ends}, nil
+	}
+	return []event{&leaseRenewed{Deployment: d.ID, Lease: d.Lease.ID, Ends: ends, Revision: w.Revision.Number}}, renewed{ends}, nil
 }
 
 // subjectOf is the one stable, opaque subject of an identity's tokens. It holds
@@ -83,7 +131,8 @@ func (w *world) sameAsk(d *Deployment, j lockkeeper.Workload) error {
 		{"provider", j.Provider, a.Provider}, {"repository", j.Repository.Value, a.Repository}, {"run", j.Run.Value, a.Run},
 		{"attempt", fmt.Sprint(j.Attempt), fmt.Sprint(a.Attempt)}, {"ref", j.Ref.Value, a.Ref}, {"commit", j.Commit.Value, a.Commit},
 		{"definition", j.DefinitionPath.Value, a.Definition.Path}, {"definition's ref", j.DefinitionRef.Value, a.Definition.Ref},
-		{"definition's commit", j.DefinitionCommit.Value, a.Definition.Commit},
+		{"definition's commit", j.DefinitionCommit.Value, a.Definition.Commit}, {"event", j.Event.Value, a.Event},
+		{"template", j.CalledPath.Value, a.Template.Path}, {"template's ref", j.CalledRef.Value, a.Template.Ref}, {"template's commit", j.CalledCommit.Value, a.Template.Commit},
 	} {
 		if f[1] != f[2] {
 			return differs(f[0], f[1], f[2])

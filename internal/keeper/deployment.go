@@ -17,7 +17,8 @@ const (
 	Failed        Status = "failed"        // the job says so
 	Rejected      Status = "rejected"      // an approver said no
 	Cancelled     Status = "cancelled"     //
-	TimedOut      Status = "timed_out"     // the ask's patience ended
+	TimedOut      Status = "timed_out"     // the ask's patience, or the time of an approval, ended
+	Superseded    Status = "superseded"    // a newer one of the same stage and ref took its place
 	Indeterminate Status = "indeterminate" // the lease ended before the job said how it went
 )
 
@@ -37,6 +38,7 @@ type Deployment struct {
 	Handle     lockkeeper.Digest `json:"handle"`    // digest of the handle that came with the ask
 	Initiators []Origin          `json:"initiators"`
 	Votes      []Vote            `json:"votes,omitempty"`
+	Delegated  []Delegation      `json:"delegated,omitempty"` // at most one from each user
 	Lease      *Lease            `json:"lease,omitempty"`
 	End        *End              `json:"end,omitempty"`
 	EndedSeq   int64             `json:"ended_seq,omitempty"`
@@ -66,6 +68,14 @@ type Vote struct {
 	Right   lockkeeper.Decision `json:"right"` // by which path, at the vote
 }
 
+// A Delegation lets one person stand in the place of another for this one ask.
+type Delegation struct {
+	From    string            `json:"from"`
+	To      string            `json:"to"`
+	Comment string            `json:"comment,omitempty"`
+	At      lockkeeper.Moment `json:"at"`
+}
+
 // A Lease is the right of one job to obtain tokens for one identity.
 type Lease struct {
 	ID         string              `json:"id"`
@@ -74,7 +84,9 @@ type Lease struct {
 	Identity   string              `json:"identity"`
 	Subject    string              `json:"subject"` // of its tokens
 	Started    lockkeeper.Moment   `json:"started"`
-	Ends       lockkeeper.Moment   `json:"ends"`
+	Ends       lockkeeper.Moment   `json:"ends"`           // unless it is renewed before
+	Limit      lockkeeper.Moment   `json:"limit,omitzero"` // beyond which it is never renewed
+	Beat       time.Duration       `json:"beat,omitempty"` // how far a renewal moves Ends, in nanoseconds
 	Seq        int64               `json:"seq"`
 	Gate       lockkeeper.Decision `json:"gate"`                 // what let it through
 	Tokens     int                 `json:"tokens"`               // handed out so far
@@ -103,6 +115,7 @@ type End struct {
 func (d *Deployment) clone() *Deployment {
 	c := *d
 	c.Votes = append([]Vote(nil), d.Votes...)
+	c.Delegated = append([]Delegation(nil), d.Delegated...)
 	if d.Lease != nil {
 		l := *d.Lease
 		c.Lease = &l

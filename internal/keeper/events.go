@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
@@ -24,7 +26,9 @@ var eventKinds = map[string]func() event{
 	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
 	"deployment.opened/1":   func() event { return new(deploymentOpened) },
 	"deployment.approved/1": func() event { return new(deploymentApproved) },
+	"approval.delegated/1":  func() event { return new(approvalDelegated) },
 	"lease.granted/1":       func() event { return new(leaseGranted) },
+	"lease.renewed/1":       func() event { return new(leaseRenewed) },
 	"token.granted/1":       func() event { return new(tokenGranted) },
 	"deployment.ended/1":    func() event { return new(deploymentEnded) },
 	"refusal.made/1":        func() event { return new(refusalMade) },
@@ -331,6 +335,29 @@ func (ev *deploymentApproved) on(d *Deployment, e Entry) {
 		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right})
 }
 
+// approvalDelegated hands a person's place over to another one, for one ask.
+type approvalDelegated struct {
+	one
+	ID       string              `json:"id"`
+	From     string              `json:"from"`
+	To       string              `json:"to"`
+	Comment  string              `json:"comment,omitempty"`
+	Right    lockkeeper.Decision `json:"right"` // of the one who hands over
+	Revision int                 `json:"revision"`
+}
+
+func (*approvalDelegated) kind() string { return "approval.delegated" }
+func (ev *approvalDelegated) subjects() []string {
+	return []string{deploymentSubject(ev.ID), "user/" + ev.From, "user/" + ev.To}
+}
+func (ev *approvalDelegated) apply(s *State, e Entry) error {
+	return s.onDeployment(ev.ID, func(d *Deployment) { ev.on(d, e) })
+}
+func (ev *approvalDelegated) on(d *Deployment, e Entry) {
+	d.Delegated = slices.DeleteFunc(d.Delegated, func(o Delegation) bool { return o.From == ev.From })
+	d.Delegated = append(d.Delegated, Delegation{From: ev.From, To: ev.To, Comment: ev.Comment, At: e.Time})
+}
+
 // leaseGranted is the re-verification, the release and the grant, in one.
 type leaseGranted struct {
 	one
@@ -342,6 +369,8 @@ type leaseGranted struct {
 	Identity     string              `json:"identity"`
 	Subject      string              `json:"subject"`
 	Ends         lockkeeper.Moment   `json:"ends"`
+	Limit        lockkeeper.Moment   `json:"limit,omitzero"`
+	Beat         time.Duration       `json:"beat,omitempty"` // nanoseconds
 	Token        lockkeeper.Digest   `json:"token"`
 	TokenExpires lockkeeper.Moment   `json:"token_expires"`
 	Gate         lockkeeper.Decision `json:"gate"`
@@ -359,8 +388,25 @@ func (ev *leaseGranted) apply(s *State, e Entry) error {
 func (ev *leaseGranted) on(d *Deployment, e Entry) {
 	d.Status = Running
 	d.Lease = &Lease{ID: ev.Lease, Job: ev.Job, Handle: ev.Handle, Identity: ev.Identity, Subject: ev.Subject,
-		Started: e.Time, Ends: ev.Ends, Seq: e.Seq, Gate: ev.Gate}
+		Started: e.Time, Ends: ev.Ends, Limit: ev.Limit, Beat: ev.Beat, Seq: e.Seq, Gate: ev.Gate}
 }
+
+// leaseRenewed says that the holder is still there. There is one for every half
+// heartbeat at most.
+type leaseRenewed struct {
+	one
+	Deployment string            `json:"deployment"`
+	Lease      string            `json:"lease"`
+	Ends       lockkeeper.Moment `json:"ends"`
+	Revision   int               `json:"revision"`
+}
+
+func (*leaseRenewed) kind() string          { return "lease.renewed" }
+func (ev *leaseRenewed) subjects() []string { return []string{deploymentSubject(ev.Deployment)} }
+func (ev *leaseRenewed) apply(s *State, _ Entry) error {
+	return s.onDeployment(ev.Deployment, ev.on)
+}
+func (ev *leaseRenewed) on(d *Deployment) { d.Lease.Ends = ev.Ends }
 
 // tokenGranted is the decision to hand out one token. The token is signed only
 // after this entry is durable.
@@ -408,11 +454,26 @@ type deploymentEnded struct {
 func (*deploymentEnded) kind() string          { return "deployment.ended" }
 func (ev *deploymentEnded) subjects() []string { return []string{deploymentSubject(ev.ID)} }
 func (ev *deploymentEnded) apply(s *State, e Entry) error {
-	if s.Deployments[ev.ID] == nil {
+	d := s.Deployments[ev.ID]
+	if d == nil {
 		return fmt.Errorf("the deployment %s is not open", ev.ID)
+	}
+	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	if d.Lease != nil {
+		s.Freed[scope] = e.Time
+	}
+	if ev.End.Status == Succeeded {
+		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time})
 	}
 	delete(s.Deployments, ev.ID)
 	return nil
+}
+
+// remember adds a release as the newest, and keeps each set of artifacts once.
+func remember(list []gate.Release, r gate.Release) []gate.Release {
+	out := slices.DeleteFunc(slices.Clone(list), func(o gate.Release) bool { return slices.Equal(o.Artifacts, r.Artifacts) })
+	out = append(out, r)
+	return out[max(0, len(out)-maxGood):]
 }
 func (ev *deploymentEnded) on(d *Deployment, e Entry) {
 	end := ev.End
@@ -468,8 +529,12 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 		switch ev := bodies[i].(type) {
 		case *deploymentApproved:
 			ev.on(d, e)
+		case *approvalDelegated:
+			ev.on(d, e)
 		case *leaseGranted:
 			ev.on(d, e)
+		case *leaseRenewed:
+			ev.on(d)
 		case *tokenGranted:
 			ev.on(d)
 		case *deploymentEnded:

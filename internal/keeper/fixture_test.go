@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,20 +91,23 @@ project: payments
 tier: production
 automation: true
 lease: 10m
+heartbeat: 4m
 patience: 2h
 checks:
   - name: managers
     approval: {count: 1, groups: [managers]}
   - name: security
-    approval: {count: 1, groups: [security]}
----
+    approval: {count: 1, groups: [security], review: security}
+  - name: main
+    branches: {allowed: [refs/heads/main]}
+<lock>---
 kind: Environment
 name: test
 project: payments
 tier: preproduction
 lease: 5m
 patience: 30m
----
+<latest>---
 kind: Identity
 name: payments-production
 project: payments
@@ -119,6 +123,12 @@ environment: test
 audiences: ["https://target.example"]
 stages: [release/deploy-test]
 <more>`
+
+// rulesWith is ruleText with its marks replaced: by pairs, or by nothing.
+func rulesWith(pairs ...string) string {
+	text := strings.NewReplacer(pairs...).Replace(ruleText)
+	return strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "", "<lock>", "", "<latest>", "").Replace(text)
+}
 
 func readRules(t testing.TB, text string) *catalog.Catalog {
 	t.Helper()

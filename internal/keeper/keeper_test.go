@@ -20,7 +20,7 @@ import (
 )
 
 func firstRules() (*catalog.Catalog, error) {
-	c, problems := catalog.Read([]catalog.File{{Name: "rules.yaml", Data: []byte(strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "").Replace(ruleText))}})
+	c, problems := catalog.Read([]catalog.File{{Name: "rules.yaml", Data: []byte(rulesWith())}})
 	return c, problems.Err()
 }
 
@@ -236,9 +236,9 @@ func TestCatalogRules(t *testing.T) {
 	if same.Revision != 2 || len(same.Changes) != 0 {
 		t.Errorf("an equal catalog changes %+v", same)
 	}
-	_, err = k.Apply(ctx, Caller{User: "bob"}, readRules(t, strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "", "user:dora", "user:bob").Replace(ruleText)), 2, "")
+	_, err = k.Apply(ctx, Caller{User: "bob"}, readRules(t, rulesWith("user:dora", "user:bob")), 2, "")
 	want(t, err, "not_granted")
-	_, err = k.Apply(ctx, Caller{User: "dora"}, readRules(t, strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "", "user:dora", "user:bob").Replace(ruleText)), 2, "")
+	_, err = k.Apply(ctx, Caller{User: "dora"}, readRules(t, rulesWith("user:dora", "user:bob")), 2, "")
 	want(t, err, "last_administrator")
 }
 

@@ -124,6 +124,7 @@ func (k *Keeper) RecordArtifacts(ctx context.Context, job lockkeeper.Workload, k
 
 // OpenDeployment is what a job asks for.
 type OpenDeployment struct {
+	Action      string // deploy or rollback; "": deploy
 	Project     string // "": the job's own
 	Environment string
 	Artifacts   []lockkeeper.Artifact
@@ -137,7 +138,7 @@ func (k *Keeper) OpenDeployment(ctx context.Context, job lockkeeper.Workload, ke
 	if _, err := lockkeeper.ParseDigest(string(o.Handle)); err != nil {
 		return "", lockkeeper.Invalid.Errorf("handle_malformed", "The handle's digest is malformed: %v.", err).WithField("handle")
 	}
-	answer, err := do[opened](ctx, k, Caller{Workload: &job}, key, openDeployment{ID: newID("d"), Job: job, Project: o.Project,
+	answer, err := do[opened](ctx, k, Caller{Workload: &job}, key, openDeployment{ID: newID("d"), Job: job, Action: o.Action, Project: o.Project,
 		Environment: o.Environment, Artifacts: o.Artifacts, Parameters: o.Parameters, Handle: o.Handle})
 	return answer.ID, err
 }
@@ -154,6 +155,24 @@ func (k *Keeper) Vote(ctx context.Context, by Caller, id string, approve bool, d
 func (k *Keeper) Claim(ctx context.Context, job lockkeeper.Workload, id, handle string) error {
 	_, err := do[opened](ctx, k, Caller{Workload: &job}, "", claimLease{Deployment: id, Lease: newID("l"), Job: job, Handle: HandleDigest(handle)})
 	return err
+}
+
+// Delegate hands the caller's place at the gate of one deployment over to
+// another user. It holds while the caller himself could fill it.
+func (k *Keeper) Delegate(ctx context.Context, by Caller, id, to, comment string) error {
+	_, err := do[opened](ctx, k, by, "", delegate{id, to, comment})
+	return err
+}
+
+// Renew is the heartbeat of the job that holds the lease. It returns when the
+// lease ends if no other beat follows.
+func (k *Keeper) Renew(ctx context.Context, id, handle string) (lockkeeper.Moment, error) {
+	by, err := k.Holder(ctx, id, handle)
+	if err != nil {
+		return lockkeeper.Moment{}, err
+	}
+	r, err := do[renewed](ctx, k, by, "", renewLease{id, HandleDigest(handle)})
+	return r.Ends, err
 }
 
 // A Token is what an exchange hands out.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,11 +23,14 @@ type law struct {
 }
 
 func laws(t testing.TB) []*law {
+	locked := func(pairs ...string) string {
+		return rulesWith(append(pairs, "<lock>", "  - {name: one, lock: {mode: sequential}}\n", "<latest>", "checks:\n  - {name: one, lock: {mode: runLatest}}\n")...)
+	}
 	all := []*law{
-		{text: strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "").Replace(ruleText)},
-		{text: strings.NewReplacer("<bob>", "\noff: true", "<managers>", "", "<more>", "").Replace(ruleText), out: map[string]bool{"bob": true}},
-		{text: strings.NewReplacer("<bob>", "", ", cat, eve<managers>", ", eve", "<more>", "").Replace(ruleText), out: map[string]bool{"cat": true}},
-		{text: strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "---\nkind: Freeze\nname: stop\nscope: /projects/payments/environments/production\nfrom: 2026-11-02T10:00:00Z\nuntil: 2026-11-02T11:00:00Z\nreason: quiet\n").Replace(ruleText), frozen: true},
+		{text: locked()},
+		{text: locked("<bob>", "\noff: true"), out: map[string]bool{"bob": true}},
+		{text: locked(", cat, eve<managers>", ", eve"), out: map[string]bool{"cat": true}},
+		{text: locked("<more>", "---\nkind: Freeze\nname: stop\nscope: /projects/payments/environments/production\nfrom: 2026-11-02T10:00:00Z\nuntil: 2026-11-02T11:00:00Z\nreason: quiet\nactions: [deploy]\n"), frozen: true},
 	}
 	for _, l := range all {
 		l.rules = mustRules(t, l.text)
@@ -49,6 +51,7 @@ type reader struct {
 	deployments map[string]*seen
 	unproven    map[string]bool // accounts that count as dora, who invited them
 	tokens      map[lockkeeper.Digest]string
+	good        map[string]bool // environment and artifacts that were deployed with success
 }
 
 type seen struct {
@@ -58,7 +61,11 @@ type seen struct {
 	behind   map[string]bool
 	robot    bool
 	approved []string
+	standIns map[string]string // from → to
+	opened   int64
+	line     string
 	ends     lockkeeper.Moment
+	limit    lockkeeper.Moment
 	leased   bool
 	job      lockkeeper.Digest
 	handle   lockkeeper.Digest
@@ -96,11 +103,33 @@ func (r *reader) enough(d *seen) bool {
 			continue
 		}
 		managers[who] = true
-		if security[user] {
+		if security[user] || r.standsForSecurity(d, user) {
 			secure[who] = true
 		}
 	}
 	return len(secure) >= k && len(managers) >= 2*k
+}
+
+// standsForSecurity says whether somebody of security, who still may approve and
+// has not, handed his place over to the user.
+func (r *reader) standsForSecurity(d *seen, user string) bool {
+	for from, to := range d.standIns {
+		own := from
+		if p := personOf[from]; p != "" {
+			own = p
+		}
+		if to != user || !security[from] || r.law.out[from] || d.behind[r.who(from)] || d.behind[own] {
+			continue
+		}
+		voted := false
+		for _, a := range d.approved {
+			voted = voted || a == from || personOf[a] == own || r.who(a) == r.who(from)
+		}
+		if !voted {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) entitled(d *seen) bool {
@@ -131,7 +160,11 @@ func (r *reader) read(e Entry, ev event) error {
 		if ev.Ask.Stage != want {
 			return fmt.Errorf("the stage %s opens %s (invariant 7)", ev.Ask.Stage, ev.Ask.Environment)
 		}
-		d := &seen{ask: ev.Ask, digest: ev.Digest, deadline: ev.Deadline, behind: map[string]bool{}}
+		d := &seen{ask: ev.Ask, digest: ev.Digest, deadline: ev.Deadline, behind: map[string]bool{}, standIns: map[string]string{}, opened: e.Seq,
+			line: ev.Ask.Environment + ev.Ask.Pipeline + ev.Ask.Stage + ev.Ask.Ref}
+		if ev.Ask.Action == lockkeeper.RollbackAction && !r.good[ev.Ask.Environment+fmt.Sprint(ev.Ask.Artifacts)] {
+			return fmt.Errorf("a rollback to what was never there")
+		}
 		for _, o := range ev.Initiators {
 			user := accountOf[o.Account]
 			d.robot = d.robot || o.Automation || o.Account == "1099"
@@ -165,8 +198,33 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("%s approved what is theirs, or without the right (invariants 3, 5)", ev.User)
 		}
 		d.approved = append(d.approved, ev.User)
+	case *approvalDelegated:
+		d := r.deployments[ev.ID]
+		if d.ended || d.leased || r.law.out[ev.From] || r.law.out[ev.To] || d.behind[r.who(ev.From)] || d.behind[r.who(ev.To)] {
+			return fmt.Errorf("%s hands over to %s what is not theirs (invariants 3, 5)", ev.From, ev.To)
+		}
+		d.standIns[ev.From] = ev.To
+	case *leaseRenewed:
+		d := r.deployments[ev.Deployment]
+		switch {
+		case !d.leased || d.ended || !e.Time.Before(d.ends):
+			return fmt.Errorf("a renewal of a dead lease (invariant 6)")
+		case d.limit.Before(ev.Ends) || e.Time.Add(5*time.Minute).Before(ev.Ends) || ev.Ends.Before(d.ends):
+			return fmt.Errorf("a renewal beyond the lease's limit (invariant 6)")
+		case !r.enough(d) || !r.entitled(d):
+			return fmt.Errorf("a renewal after a right was lost (invariant 5)")
+		}
+		d.ends = ev.Ends
 	case *leaseGranted:
 		d := r.deployments[ev.Deployment]
+		for id, o := range r.deployments {
+			if o.leased && !o.ended && o.ask.Environment == d.ask.Environment {
+				return fmt.Errorf("a lease beside that of %s (the lock)", id)
+			}
+			if !o.ended && !o.leased && o.line == d.line && o.opened < d.opened && d.ask.Environment == "test" {
+				return fmt.Errorf("a lease while the older %s still waits (runLatest)", id)
+			}
+		}
 		switch {
 		case d.leased:
 			return fmt.Errorf("a second lease (invariant 2)")
@@ -178,10 +236,11 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("a lease with the approvals of %v, behind it %v (invariants 3, 5)", d.approved, d.behind)
 		case !r.entitled(d):
 			return fmt.Errorf("a lease for an initiator without the right (invariant 5)")
-		case r.law.frozen && d.ask.Environment == "production" && e.Time.Time().Hour() == 10:
+		case r.law.frozen && d.ask.Environment == "production" && d.ask.Action == lockkeeper.DeployAction && e.Time.Time().Hour() == 10:
 			return fmt.Errorf("a lease in a freeze (invariant 9)")
 		}
 		d.leased, d.ends, d.job, d.handle = true, ev.Ends, ev.Job, ev.Handle
+		d.limit = e.Time.Add(map[string]time.Duration{"production": 10 * time.Minute, "test": 5 * time.Minute}[d.ask.Environment])
 		return r.use(ev.Token, ev.Deployment)
 	case *tokenGranted:
 		d := r.deployments[ev.Deployment]
@@ -200,6 +259,22 @@ func (r *reader) read(e Entry, ev event) error {
 		d := r.deployments[ev.ID]
 		if d.ended {
 			return fmt.Errorf("it ended twice")
+		}
+		switch ev.End.Status {
+		case Succeeded:
+			r.good[d.ask.Environment+fmt.Sprint(d.ask.Artifacts)] = true
+		case Superseded:
+			newer := false
+			for _, o := range r.deployments {
+				newer = newer || o.line == d.line && o.opened > d.opened && (!o.ended || o.leased)
+			}
+			if !newer || d.leased || d.ask.Environment != "test" {
+				return fmt.Errorf("superseded by nothing newer")
+			}
+		case Indeterminate:
+			if e.Time.Before(d.ends) {
+				return fmt.Errorf("given up before its lease ended")
+			}
 		}
 		d.ended = true
 	}
@@ -289,10 +364,10 @@ func (s *simulation) command() (Caller, command) {
 	user := func() string {
 		return rapid.SampledFrom([]string{"ann", "ann-admin", "bob", "bob", "cat", "cat", "eve", "eve", "dora", "nobody"}).Draw(t, "user")
 	}
-	choice := rapid.IntRange(0, 23).Draw(t, "command")
+	choice := rapid.IntRange(0, 27).Draw(t, "command")
 	for _, d := range s.core.Deployments {
 		if d.Status == Running && choice > 12 { // a lease is rare: dwell on it
-			choice = []int{11, 11, 14, 13}[choice%4]
+			choice = []int{11, 11, 14, 13, 24, 0}[choice%6]
 			break
 		}
 	}
@@ -305,7 +380,8 @@ func (s *simulation) command() (Caller, command) {
 		if rapid.IntRange(0, 7).Draw(t, "elsewhere") == 0 {
 			env = rapid.SampledFrom([]string{"production", "test", "moon"}).Draw(t, "to")
 		}
-		return Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: env, Artifacts: []lockkeeper.Artifact{app}, Handle: s.handle()}
+		return Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: env, Artifacts: []lockkeeper.Artifact{app}, Handle: s.handle(),
+			Action: rapid.SampledFrom([]string{"", "", "", "deploy", "rollback"}).Draw(t, "action")}
 	case 2:
 		j := s.job()
 		j.Environment = lockkeeper.Fact{}
@@ -330,6 +406,12 @@ func (s *simulation) command() (Caller, command) {
 			return Caller{User: user()}, cancelDeployment{Deployment: id}
 		}
 		return Caller{Holder: id}, endDeployment{id, rapid.IntRange(0, 1).Draw(t, "exit")}
+	case 24, 25:
+		id := s.id()
+		return Caller{Holder: id}, renewLease{id, s.held(id)}
+	case 26:
+		id := s.id()
+		return Caller{User: user()}, delegate{Deployment: id, To: user()}
 	case 14:
 		l := rapid.SampledFrom(s.laws).Draw(t, "law")
 		return Caller{User: "dora"}, applyCatalog{Base: s.core.Revision.Number, Rules: l.rules}
@@ -404,7 +486,7 @@ func TestSimulation(t *testing.T) {
 	total := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		s := &simulation{t: rt, core: &core{world: world{State: newState(), rules: all[0].rules}}, mirror: newState(), laws: all, now: began, outcome: map[string]int{},
-			reader: &reader{law: all[0], deployments: map[string]*seen{}, unproven: map[string]bool{"eve": true}, tokens: map[lockkeeper.Digest]string{}}}
+			reader: &reader{law: all[0], deployments: map[string]*seen{}, unproven: map[string]bool{"eve": true}, tokens: map[lockkeeper.Digest]string{}, good: map[string]bool{}}}
 		first := step{}
 		events := []event{&journalStarted{Log: Log{Origin: "simulation"}}, &setupCompleted{User: "dora", Credential: "p"}}
 		for _, user := range []string{"ann", "ann-admin", "bob", "cat", "eve"} {
@@ -428,7 +510,7 @@ func TestSimulation(t *testing.T) {
 			total[k] += n
 		}
 	})
-	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true"} {
+	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false"} {
 		if total[must] == 0 {
 			t.Errorf("the simulation never saw: %s (it saw %v)", must, total)
 		}
@@ -456,7 +538,7 @@ func TestStateIsFoldOfJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := laws(t)[0]
+	l := &law{rules: mustRules(t, rulesWith())}
 	c := &core{world: world{State: newState(), rules: l.rules}}
 	for i := range 40 {
 		job := workload(i, fmt.Sprint(i), "10", "test", "1001", "push", 1, began)

@@ -33,6 +33,13 @@ type State struct {
 	// Records of artifacts by project. Evicted oldest first past maxRecords a
 	// project; an evicted record makes a deployment refuse, never pass.
 	Records map[string][]gate.Record `json:"records"`
+	// Good is what was last deployed to each environment with success, oldest
+	// first, by the environment's scope. Evicted oldest first past maxGood an
+	// environment; what is evicted can no more be rolled back to.
+	Good map[lockkeeper.Scope][]gate.Release `json:"good"`
+	// Freed is when the last lease of each environment ended. One entry for each
+	// environment that was ever deployed to.
+	Freed map[lockkeeper.Scope]lockkeeper.Moment `json:"freed"`
 	// Answers to idempotency keys. Evicted oldest first, after a day or past
 	// maxAnswers.
 	Answers     map[string]Answer `json:"answers"`
@@ -44,6 +51,7 @@ const (
 	maxSessions = 20      // live sessions of one user; the oldest gives way
 	maxWaiting  = 200     // deployments of one environment that have not ended
 	maxRecords  = 20_000  // artifact records of one project
+	maxGood     = 20      // releases of one environment that can be rolled back to
 	maxAnswers  = 100_000 // idempotency keys remembered
 )
 
@@ -123,6 +131,7 @@ func newState() *State {
 		Accounts: map[string]*Account{}, Sessions: map[string]*Session{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
+		Good: map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 	}
 }
 

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -72,9 +73,17 @@ func (w *world) origins(job lockkeeper.Workload) ([]Origin, error) {
 	return append(out, w.origin(job, job.RerunActor, lockkeeper.Fact{})), nil
 }
 
-// scheduled events name as actor whoever last touched the schedule, not a
-// person who started the run.
-func scheduled(event string) bool { return event == "schedule" }
+// scheduled events name as actor whoever last touched the schedule or owns the
+// trigger, not a person who started the run.
+func scheduled(event string) bool {
+	switch event {
+	case "schedule", "workflow_run", // GitHub
+		"trigger", "pipeline", // GitLab: by a trigger's token, by another pipeline
+		"buildCompletion", "resourceTrigger", "triggered": // Azure DevOps
+		return true
+	}
+	return false
+}
 
 func (w *world) origin(job lockkeeper.Workload, id, name lockkeeper.Fact) Origin {
 	o := Origin{Provider: job.Provider, Account: id.Value, Name: name.Value}
@@ -123,12 +132,17 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 			WithNext("Ask for an environment that the catalog names.")
 	}
 	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.rules.Catalog.FreezesAt(scope),
-		Initiators: w.initiators(d, now), Deadline: d.Deadline}
+		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: d.Deadline,
+		Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
+		Rivals: func() []gate.Rival { return w.rivals(d, now) }}
+	if d.Lease != nil {
+		f.Released = d.Lease.Started
+	}
 	if id, ok := w.rules.Catalog.IdentityOf(scope); ok {
 		f.Identity = &id
 	}
 	for _, v := range d.approvals() {
-		f.Votes = append(f.Votes, w.ballot(d, env, v, now))
+		f.Votes = append(f.Votes, w.ballot(d, f, v, now))
 	}
 	for _, r := range w.Records[d.Ask.Project] {
 		if slices.ContainsFunc(d.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return a.Digest == r.Artifact.Digest }) {
@@ -138,9 +152,37 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	return f, nil
 }
 
+// ticket is the place of a deployment in the queue of its environment.
+func (w *world) ticket(d *Deployment) int64 {
+	if w.Deployments[d.ID] == nil {
+		return w.Size // being opened now: the newest
+	}
+	return d.OpenedSeq
+}
+
+// rivals are the other deployments of the same environment, as its lock sees
+// them at now. A holder whose lease has ended by arithmetic holds nothing.
+func (w *world) rivals(d *Deployment, now lockkeeper.Moment) []gate.Rival {
+	var out []gate.Rival
+	for _, o := range w.Deployments {
+		if o.ID == d.ID || o.Ask.Project != d.Ask.Project || o.Ask.Environment != d.Ask.Environment {
+			continue
+		}
+		r := gate.Rival{ID: o.ID, Ticket: o.OpenedSeq, Running: o.leaseLive(now), Line: gate.Line(o.Ask)}
+		if o.Status == Waiting {
+			facts, err := w.facts(o, now)
+			r.Ready = err == nil && gate.Ready(facts, now)
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b gate.Rival) int { return cmp.Compare(a.Ticket, b.Ticket) })
+	return out
+}
+
 // ballot is a vote as the gate sees it now. An account that counted as somebody
 // at the vote goes on being excluded as him.
-func (w *world) ballot(d *Deployment, env catalog.Environment, v Vote, now lockkeeper.Moment) gate.Vote {
+func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Moment) gate.Vote {
+	env := f.Environment
 	persons := w.persons(v.User)
 	counts := countsAs(v.Persons)
 	for _, p := range v.Persons {
@@ -150,17 +192,49 @@ func (w *world) ballot(d *Deployment, env catalog.Environment, v Vote, now lockk
 	}
 	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At,
 		Right: w.rules.Access.Check(v.User, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
+	b.Groups = w.askedGroups(env, v.User)
+	for _, o := range d.Delegated {
+		if o.To != v.User || !w.mayStandIn(d, f, o, now) {
+			continue
+		}
+		for _, g := range w.askedGroups(env, o.From) {
+			if !slices.Contains(b.Groups, g) {
+				b.Groups, b.For = append(b.Groups, g), o.From
+			}
+		}
+	}
+	return b
+}
+
+// askedGroups are the groups, of those that the environment's approvals name,
+// that the user is in now.
+func (w *world) askedGroups(env catalog.Environment, user string) []string {
+	var out []string
 	for _, c := range env.Checks {
 		if c.Approval == nil {
 			continue
 		}
 		for _, g := range c.Approval.Groups {
-			if _, in := w.rules.Access.InGroup(v.User, g); in && !slices.Contains(b.Groups, g) {
-				b.Groups = append(b.Groups, g)
+			if _, in := w.rules.Access.InGroup(user, g); in && !slices.Contains(out, g) {
+				out = append(out, g)
 			}
 		}
 	}
-	return b
+	return out
+}
+
+// mayStandIn reports whether a delegation holds now: whoever handed his place
+// over could still fill it himself, and has not.
+func (w *world) mayStandIn(d *Deployment, f gate.Facts, o Delegation, now lockkeeper.Moment) bool {
+	persons := w.persons(o.From)
+	for _, v := range d.approvals() {
+		if v.User == o.From || slices.ContainsFunc(v.Persons, func(p lockkeeper.Person) bool { return slices.Contains(persons, p) }) {
+			return false
+		}
+	}
+	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From), At: o.At,
+		Right: w.rules.Access.Check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
+	return gate.Admissible(f, own).Passed(now)
 }
 
 // may refuses unless the user holds the action at the scope now.

@@ -57,6 +57,11 @@ func StartIssuer(address string) (*Issuer, error) {
 		i.Discovered.Add(1)
 		json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/jwks", "id_token_signing_alg_values_supported": []string{"RS256"}})
 	}))
+	// Azure DevOps has one issuer for each organisation and one key set for all.
+	mux.HandleFunc("GET /{org}/.well-known/openid-configuration", i.up(func(w http.ResponseWriter, r *http.Request) {
+		i.Discovered.Add(1)
+		json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL + "/" + r.PathValue("org"), "jwks_uri": i.URL + "/jwks"})
+	}))
 	mux.HandleFunc("GET /jwks", i.up(func(w http.ResponseWriter, _ *http.Request) {
 		i.Fetched.Add(1)
 		w.Write(i.KeySet())

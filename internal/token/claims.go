@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/lockkeeper/lockkeeper"
 )
 
 // Claims are the members of a token's payload, by exact name.
@@ -15,6 +18,41 @@ type Claims struct {
 
 // Has reports whether the claim is there, whatever its type.
 func (c Claims) Has(name string) bool { _, ok := c.members[name]; return ok }
+
+// Object is a claim that is an object, as claims of their own.
+func (c Claims) Object(name string) (Claims, bool, error) {
+	raw, ok := c.members[name]
+	if !ok {
+		return Claims{}, false, nil
+	}
+	members, err := object(raw)
+	if err != nil {
+		return Claims{}, false, fmt.Errorf("the claim %s is no object", name)
+	}
+	return Claims{members}, true, nil
+}
+
+// Text is a claim that is a text or a whole number, as a text: some issuers
+// write ids as numbers. Any other type is an error.
+func (c Claims) Text(name string) (string, bool, error) {
+	raw, ok := c.members[name]
+	if ok && len(raw) > 0 && raw[0] != '"' {
+		if s := string(raw); strings.Trim(s, "0123456789") == "" && (s == "0" || s[0] != '0') {
+			return s, true, nil
+		}
+	}
+	return c.String(name)
+}
+
+// Digest is SHA-256 over the canonical JSON (RFC 8785) of all claims: what a
+// token without an id is known by, however it was spelt.
+func (c Claims) Digest() (lockkeeper.Digest, error) {
+	b, err := lockkeeper.Canonical(c.members)
+	if err != nil {
+		return "", err
+	}
+	return lockkeeper.DigestOf(b), nil
+}
 
 // String is a claim that is a text. A claim that is absent is not an error and
 // not "": the second result tells. Any other type is an error.

@@ -102,6 +102,9 @@ func (u Unverified) Issuer() string {
 	return iss
 }
 
+// Algorithm is what the token says that it is signed with.
+func (u Unverified) Algorithm() string { return u.algorithm }
+
 // KeyID is the key that the token names.
 func (u Unverified) KeyID() string { return u.keyID }
 

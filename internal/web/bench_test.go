@@ -107,7 +107,7 @@ func benchFloor(b *testing.B, alg jose.SignatureAlgorithm) {
 		n := min(batch, b.N-done)
 		t := journal.Batch{Size: j.Head().Size}
 		for i := range n {
-			if _, err := v.Workload(ctx, issuers, raw, now); err != nil {
+			if _, err := v.Workload(ctx, issuers, identity.Credential{Token: raw}, now); err != nil {
 				b.Fatal(err)
 			}
 			if _, err := key.Mint(map[string]any{"iss": issuer.URL, "sub": "lk:payments:production", "aud": "x", "exp": now.Time().Unix()}); err != nil {

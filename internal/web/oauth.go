@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/identity"
 )
 
 // The URNs of RFC 8693, and the one for a deployment's handle, which stands in
@@ -56,7 +57,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 		s.oauthError(w, "invalid_request", err)
 		return
 	}
-	job, err := s.workload(r.Context(), f["subject_token"], "")
+	job, err := s.workload(r.Context(), identity.Credential{Token: f["subject_token"], Access: r.Header.Get("Lockkeeper-Access-Token")}, "")
 	if err != nil {
 		s.oauthError(w, "invalid_request", err)
 		return

@@ -21,6 +21,12 @@ type Credential struct {
 	Authorization string `header:"Authorization" doc:"Bearer and a session's secret, a handle, or a CI platform's token"`
 }
 
+// A JobCredential is the header of a request that a CI platform's job makes.
+type JobCredential struct {
+	Credential
+	Access string `header:"Lockkeeper-Access-Token" maxLength:"16384" doc:"Azure DevOps: the job's own access token, for one look-up of its run; kept nowhere"`
+}
+
 // A Remote is where a request comes from.
 type Remote struct{ source string }
 
@@ -37,13 +43,22 @@ type (
 		Body T
 	}
 	keyed[T any] struct {
-		Credential
+		JobCredential
 		Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
 		Body T
 	}
 	about[T any] struct {
 		Credential
 		ID   string `path:"id" maxLength:"63"`
+		Body T
+	}
+	aboutByJob[T any] struct {
+		JobCredential
+		ID   string `path:"id" maxLength:"63"`
+		Body T
+	}
+	byJob[T any] struct {
+		JobCredential
 		Body T
 	}
 	stranger[T any] struct {
@@ -90,6 +105,8 @@ func (s *Server) register() {
 	route(s, http.MethodPost, "/deployments/{id}/approve", "approve", "Approve a deployment", s.vote(true))
 	route(s, http.MethodPost, "/deployments/{id}/reject", "reject", "Reject a deployment", s.vote(false))
 	route(s, http.MethodPost, "/deployments/{id}/claim", "claim", "Claim the lease, as a pipeline stage", s.claim)
+	route(s, http.MethodPost, "/deployments/{id}/delegate", "delegate", "Hand one's place at the gate over to somebody else", s.delegate)
+	route(s, http.MethodPost, "/deployments/{id}/renew", "renew", "The heartbeat of the job that holds the lease", s.renew)
 	route(s, http.MethodPost, "/deployments/{id}/end", "end-deployment", "Say how it went, as the job that holds it", s.end)
 	route(s, http.MethodPost, "/deployments/{id}/cancel", "cancel-deployment", "Cancel a deployment", s.cancel)
 	route(s, http.MethodGet, "/deployments/{id}/receipt", "receipt", "The signed receipt of an ended deployment", s.receipt)
@@ -152,18 +169,18 @@ func (s *Server) challenge(ctx context.Context, in *Credential) (*reply[api.Chal
 	audience := s.URL
 	rules := s.Keeper.Rules().Catalog
 	for _, id := range rules.Users[by.User].IDs {
-		if a := rules.Providers[id.Provider].Audience; a != "" {
-			audience = a
+		if p := rules.Providers[id.Provider]; p.Platform != catalog.Azure { // whose audience cannot be chosen
+			audience = s.audienceOf(p)
 		}
 	}
 	return &reply[api.Challenge]{api.Challenge{Challenge: c, Audience: audience + proofSuffix + c}}, nil
 }
 
-func (s *Server) prove(ctx context.Context, in *ask[api.Proof]) (*reply[api.Proven], error) {
+func (s *Server) prove(ctx context.Context, in *byJob[api.Proof]) (*reply[api.Proven], error) {
 	if err := lockkeeper.CheckName(in.Body.Challenge); err != nil {
 		return nil, lockkeeper.Invalid.Errorf("challenge_malformed", "The challenge is malformed: %v.", err)
 	}
-	job, err := s.job(ctx, in.Authorization, proofSuffix+in.Body.Challenge)
+	job, err := s.job(ctx, in.JobCredential, proofSuffix+in.Body.Challenge)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +248,7 @@ func (s *Server) can(_ context.Context, in *struct {
 }
 
 func (s *Server) record(ctx context.Context, in *keyed[api.Artifacts]) (*reply[api.Recorded], error) {
-	job, err := s.job(ctx, in.Authorization, "")
+	job, err := s.job(ctx, in.JobCredential, "")
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +257,7 @@ func (s *Server) record(ctx context.Context, in *keyed[api.Artifacts]) (*reply[a
 }
 
 func (s *Server) open(ctx context.Context, in *keyed[api.OpenDeployment]) (*reply[api.Deployment], error) {
-	job, err := s.job(ctx, in.Authorization, "")
+	job, err := s.job(ctx, in.JobCredential, "")
 	if err != nil {
 		return nil, err
 	}
@@ -314,8 +331,8 @@ func (s *Server) vote(approve bool) func(context.Context, *about[api.Vote]) (*re
 	}
 }
 
-func (s *Server) claim(ctx context.Context, in *about[api.Claim]) (*reply[api.Deployment], error) {
-	job, err := s.job(ctx, in.Authorization, "")
+func (s *Server) claim(ctx context.Context, in *aboutByJob[api.Claim]) (*reply[api.Deployment], error) {
+	job, err := s.job(ctx, in.JobCredential, "")
 	if err != nil {
 		return nil, err
 	}
@@ -323,6 +340,29 @@ func (s *Server) claim(ctx context.Context, in *about[api.Claim]) (*reply[api.De
 		return nil, err
 	}
 	return s.show(ctx, keeper.Caller{Holder: in.ID}, in.ID)
+}
+
+func (s *Server) delegate(ctx context.Context, in *about[api.Delegate]) (*reply[api.Deployment], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.Delegate(ctx, by, in.ID, in.Body.To, in.Body.Comment); err != nil {
+		return nil, err
+	}
+	return s.show(ctx, by, in.ID)
+}
+
+func (s *Server) renew(ctx context.Context, in *struct {
+	Credential
+	ID string `path:"id" maxLength:"63"`
+}) (*reply[api.Renewed], error) {
+	handle, err := bearer(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := s.Keeper.Renew(ctx, in.ID, handle)
+	return &reply[api.Renewed]{api.Renewed{Ends: ends}}, err
 }
 
 func (s *Server) end(ctx context.Context, in *about[api.EndDeployment]) (*reply[api.Deployment], error) {
@@ -366,11 +406,14 @@ func (s *Server) render(v keeper.View) api.Deployment {
 	for _, o := range v.Initiators {
 		d.Initiators = append(d.Initiators, api.Initiator{Account: o.Account, Name: o.Name, Automation: o.Automation, Persons: o.Persons})
 	}
+	for _, o := range v.Delegated {
+		d.Delegations = append(d.Delegations, api.Delegation{From: o.From, To: o.To, Comment: o.Comment, At: o.At})
+	}
 	for _, a := range v.Votes {
 		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
 	}
 	if l := v.Lease; l != nil {
-		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Tokens: l.Tokens, TokensTill: l.TokensTill}
+		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Limit: l.Limit, Tokens: l.Tokens, TokensTill: l.TokensTill}
 		if i, ok := s.Keeper.Rules().Catalog.Identities[lockkeeper.IdentityScope(v.Ask.Project, l.Identity)]; ok {
 			d.Lease.Audiences = i.Audiences
 		}

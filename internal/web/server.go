@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
 	"github.com/lockkeeper/lockkeeper/internal/identity"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
@@ -178,24 +179,41 @@ func (s *Server) reader(ctx context.Context, header, id string) (keeper.Caller, 
 
 // job is the workload that a CI platform's token vouches for. suffix is what
 // the token's audience must have behind the server's own.
-func (s *Server) job(ctx context.Context, header, suffix string) (lockkeeper.Workload, error) {
-	token, err := bearer(header)
+func (s *Server) job(ctx context.Context, c JobCredential, suffix string) (lockkeeper.Workload, error) {
+	token, err := bearer(c.Authorization)
 	if err != nil {
 		return lockkeeper.Workload{}, err
 	}
-	return s.workload(ctx, token, suffix)
+	return s.workload(ctx, identity.Credential{Token: token, Access: c.Access}, suffix)
 }
 
-func (s *Server) workload(ctx context.Context, token, suffix string) (lockkeeper.Workload, error) {
-	var issuers []identity.Issuer
+func (s *Server) workload(ctx context.Context, c identity.Credential, suffix string) (lockkeeper.Workload, error) {
+	return s.Verifier.Workload(ctx, s.issuers(suffix), c, lockkeeper.MomentOf(time.Now()))
+}
+
+// issuers are the CI platforms of the catalog in force.
+func (s *Server) issuers(suffix string) []identity.Issuer {
+	var out []identity.Issuer
 	for _, p := range s.Keeper.Rules().Catalog.Providers {
-		audience := p.Audience
-		if audience == "" {
-			audience = s.URL
+		i := identity.Issuer{Provider: p.Name, Platform: p.Platform, URL: p.Issuer, Audience: s.audienceOf(p) + suffix,
+			Algorithms: p.AcceptedAlgorithms(), Longest: p.LongestLife(), API: p.API, Claims: map[string]string{}}
+		for _, c := range p.Claims {
+			i.Claims[c.Fact] = c.Claim
 		}
-		issuers = append(issuers, identity.Issuer{Provider: p.Name, Platform: p.Platform, URL: p.Issuer, Audience: audience + suffix})
+		out = append(out, i)
 	}
-	return s.Verifier.Workload(ctx, issuers, token, lockkeeper.MomentOf(time.Now()))
+	return out
+}
+
+// audienceOf is what a provider's tokens must be for.
+func (s *Server) audienceOf(p catalog.Provider) string {
+	switch {
+	case p.Audience != "":
+		return p.Audience
+	case p.Platform == catalog.Azure:
+		return catalog.AzureAudience
+	}
+	return s.URL
 }
 
 // source is where a request comes from, for limits.

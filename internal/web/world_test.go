@@ -77,7 +77,9 @@ project: payments
 tier: production
 checks:
   - name: two
-    approval: {count: 2, groups: [managers]}
+    approval: {count: 2, groups: [managers], review: security}
+  - name: main
+    branches: {allowed: [refs/heads/main]}
 ---
 kind: Identity
 name: payments-production
