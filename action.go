@@ -35,6 +35,7 @@ const (
 	DeclareIncidents   Action = "incidents/declare"
 	ReadJournal        Action = "journal/read"
 	ExportJournal      Action = "journal/export"
+	RotateKeys         Action = "keys/rotate"
 	RevokeLeases       Action = "leases/revoke"
 	ReadPipelines      Action = "pipelines/read"
 	WritePipelines     Action = "pipelines/write" // pipelines, stages, providers
@@ -46,7 +47,7 @@ var actions = []Action{
 	ProposeChanges, ReadChanges, ReviewChanges, LeadChanges, SecureChanges,
 	ReadDeployments, StartDeployments, ApproveDeployments, CancelDeployments,
 	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities,
-	ReadIncidents, DeclareIncidents, ReadJournal, ExportJournal, RevokeLeases,
+	ReadIncidents, DeclareIncidents, ReadJournal, ExportJournal, RotateKeys, RevokeLeases,
 	ReadPipelines, WritePipelines, WriteProjects,
 }
 

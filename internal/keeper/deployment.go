@@ -91,7 +91,11 @@ type Lease struct {
 	Gate       lockkeeper.Decision `json:"gate"`                 // what let it through
 	Tokens     int                 `json:"tokens"`               // handed out so far
 	TokensTill lockkeeper.Moment   `json:"tokens_till,omitzero"` // when the last of them ends
+	Revoked    []string            `json:"revoked,omitempty"`    // ids of tokens that were revoked; at most maxRevoked
 }
+
+// maxRevoked bounds the tokens of one lease that are told apart as revoked.
+const maxRevoked = 1000
 
 // Live reports whether tokens may be obtained under l at now, by arithmetic
 // alone.
@@ -118,6 +122,7 @@ func (d *Deployment) clone() *Deployment {
 	c.Delegated = append([]Delegation(nil), d.Delegated...)
 	if d.Lease != nil {
 		l := *d.Lease
+		l.Revoked = append([]string(nil), d.Lease.Revoked...)
 		c.Lease = &l
 	}
 	if d.End != nil {

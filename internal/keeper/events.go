@@ -14,6 +14,9 @@ import (
 // meaning is never changed in place: a new version is added.
 var eventKinds = map[string]func() event{
 	"journal.started/1":     func() event { return new(journalStarted) },
+	"key.begun/1":           func() event { return new(keyBegun) },
+	"key.rotated/1":         func() event { return new(keyRotated) },
+	"token.revoked/1":       func() event { return new(tokenRevoked) },
 	"setup.code_made/1":     func() event { return new(setupCodeMade) },
 	"setup.completed/1":     func() event { return new(setupCompleted) },
 	"catalog.applied/1":     func() event { return new(catalogApplied) },
@@ -441,6 +444,25 @@ func (ev *tokenGranted) on(d *Deployment) {
 	}
 }
 
+// tokenRevoked says that a token must not be taken any more, by whoever asks.
+type tokenRevoked struct {
+	one
+	Deployment string `json:"deployment"`
+	ID         string `json:"jti"`
+	Revision   int    `json:"revision"`
+}
+
+func (*tokenRevoked) kind() string          { return "token.revoked" }
+func (ev *tokenRevoked) subjects() []string { return []string{deploymentSubject(ev.Deployment)} }
+func (ev *tokenRevoked) apply(s *State, _ Entry) error {
+	return s.onDeployment(ev.Deployment, ev.on)
+}
+func (ev *tokenRevoked) on(d *Deployment) {
+	if d.Lease != nil && len(d.Lease.Revoked) < maxRevoked {
+		d.Lease.Revoked = append(d.Lease.Revoked, ev.ID)
+	}
+}
+
 // deploymentEnded ends a deployment and its lease, for whatever reason.
 type deploymentEnded struct {
 	one
@@ -536,6 +558,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 		case *leaseRenewed:
 			ev.on(d)
 		case *tokenGranted:
+			ev.on(d)
+		case *tokenRevoked:
 			ev.on(d)
 		case *deploymentEnded:
 			ev.on(d, e)

@@ -35,6 +35,7 @@ type Keeper struct {
 	sealed  *journal.Sealed
 	journal *journal.Journal
 	keys    keys
+	ring    ring
 
 	queue  chan *request
 	urgent chan *request // ends and revocations: nothing may stand before them
@@ -91,6 +92,10 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 		return nil, err
 	}
 	go k.write()
+	if err := k.beginRings(ctx); err != nil {
+		k.Close()
+		return nil, err
+	}
 	return k, nil
 }
 
@@ -104,6 +109,7 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 	if k.keys, err = openKeys(ctx, k.sealed, k.options.Origin); err != nil {
 		return err
 	}
+	k.ring.sealed = k.sealed
 	k.journal, err = journal.Open(ctx, journal.Options{Dir: k.options.Dir, Origin: k.options.Origin,
 		Signer: k.keys.checkpoint, Verifier: k.keys.verifier, Lock: k.lock})
 	if err != nil {
@@ -113,6 +119,9 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 		return err
 	}
 	k.started = k.options.Clock()
+	if err := k.ring.load(ctx, k.work.Keys); err != nil {
+		return err
+	}
 	if k.work.Size == 0 {
 		return k.begin(ctx)
 	}
@@ -234,7 +243,7 @@ func do[T any](ctx context.Context, k *Keeper, by Caller, key string, cmd comman
 	r := &request{by: by, key: key, cmd: cmd, reply: make(chan step, 1)}
 	queue := k.queue
 	switch cmd.(type) {
-	case cancelDeployment, endDeployment, endSession:
+	case cancelDeployment, endDeployment, endSession, revokeToken:
 		queue = k.urgent
 	}
 	select {

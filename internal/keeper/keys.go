@@ -18,7 +18,7 @@ type keys struct {
 	checkpoint note.Signer
 	verifier   note.Verifier
 	vkey       string
-	token      *token.SigningKey
+	token      *token.SigningKey // the first ES256 key; the ring says which signs
 	receipt    *token.ReceiptKey
 }
 
@@ -44,7 +44,7 @@ func openKeys(ctx context.Context, s *journal.Sealed, origin string) (keys, erro
 		return k, fmt.Errorf("the sealed checkpoint key: %w", err)
 	}
 	raw, err := sealedKey(ctx, s, "token", func() ([]byte, error) {
-		key, err := token.NewSigningKey(rand.Reader)
+		key, err := token.NewSigningKey(rand.Reader, token.ES256)
 		if err != nil {
 			return nil, err
 		}
@@ -114,6 +114,3 @@ func (t Trust) Verifier() (note.Verifier, error) {
 	}
 	return v, nil
 }
-
-// KeySet is the JWKS under which targets verify tokens.
-func (k *Keeper) KeySet() ([]byte, error) { return token.MarshalKeySet(k.keys.token) }

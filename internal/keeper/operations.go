@@ -193,7 +193,7 @@ func (k *Keeper) Exchange(ctx context.Context, job lockkeeper.Workload, id, hand
 	for _, a := range g.Ask.Artifacts {
 		artifacts[a.Name] = string(a.Digest)
 	}
-	jwt, err := k.keys.token.Mint(map[string]any{
+	jwt, err := k.mint(g.Audience, map[string]any{
 		"iss": k.options.Issuer, "sub": g.Subject, "aud": g.Audience, "jti": g.ID,
 		"iat": g.At.Time().Unix(), "nbf": g.At.Time().Unix(), "exp": g.Expires.Time().Unix(),
 		"deployment": g.Deployment, "project": g.Ask.Project, "environment": g.Ask.Environment, "pipeline": g.Ask.Pipeline,

@@ -19,6 +19,8 @@ type State struct {
 	Setup    Setup    `json:"setup"`
 	Revision Revision `json:"revision"` // the catalog in force
 
+	// Keys that tokens are signed with, by algorithm: ES256 and RS256.
+	Keys map[string]*KeyRing `json:"keys"`
 	// Accounts: one per user that was invited or set up.
 	Accounts map[string]*Account `json:"accounts"`
 	// Sessions by id. Evicted when ended, and when expired at the next entry of
@@ -60,7 +62,33 @@ type Log struct {
 	Origin        string `json:"origin"`         // first line of every checkpoint
 	CheckpointKey string `json:"checkpoint_key"` // note verifier key
 	ReceiptKey    string `json:"receipt_key"`    // base64 Ed25519 public key
-	TokenKey      string `json:"token_key"`      // kid of the ES256 key
+	TokenKey      string `json:"token_key"`      // id of the first ES256 key
+}
+
+// A KeyRing is the keys of one algorithm, by their ids.
+type KeyRing struct {
+	Active  string            `json:"active"` // signs
+	Next    string            `json:"next"`   // published ahead, signs after the next rotation
+	Since   lockkeeper.Moment `json:"since"`  // when Next was published
+	Retired []RetiredKey      `json:"retired,omitempty"`
+}
+
+// A RetiredKey signs nothing more and is published until the tokens that it
+// signed have ended and every cache has forgotten it.
+type RetiredKey struct {
+	ID    string            `json:"id"`
+	Until lockkeeper.Moment `json:"until"`
+}
+
+// published lists the keys that targets must know at now.
+func (r *KeyRing) published(now lockkeeper.Moment) []string {
+	out := []string{r.Active, r.Next}
+	for _, k := range r.Retired {
+		if now.Before(k.Until) {
+			out = append(out, k.ID)
+		}
+	}
+	return out
 }
 
 // Setup is how the first administrator enters.
@@ -128,7 +156,7 @@ type Answer struct {
 
 func newState() *State {
 	return &State{
-		Accounts: map[string]*Account{}, Sessions: map[string]*Session{},
+		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
 		Good: map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},

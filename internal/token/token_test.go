@@ -11,7 +11,7 @@ import (
 )
 
 func TestMint(t *testing.T) {
-	k, err := NewSigningKey(rand.Reader)
+	k, err := NewSigningKey(rand.Reader, ES256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestMint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := MarshalKeySet(k)
+	set, err := MarshalKeySet(k.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +52,11 @@ func TestMint(t *testing.T) {
 	if s, ok, err := c.String("SUB"); s != "" || ok || err != nil {
 		t.Error("a claim was found under another name")
 	}
-	other, err := NewSigningKey(rand.Reader)
+	other, err := NewSigningKey(rand.Reader, ES256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := MarshalKeySet(other)
+	foreign, err := MarshalKeySet(other.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func FuzzParseKeySet(f *testing.F) {
 }
 
 func BenchmarkMint(b *testing.B) {
-	k, err := NewSigningKey(rand.Reader)
+	k, err := NewSigningKey(rand.Reader, ES256)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func benchFloor(b *testing.B, alg jose.SignatureAlgorithm) {
 	issuers := []identity.Issuer{{Provider: "github", Platform: "github", URL: issuer.URL, Audience: "x"}}
 	raw := issuer.JobToken(lktest.GitHubJob{Audience: "x"})
 	now := lockkeeper.MomentOf(time.Now())
-	key, err := token.NewSigningKey(rand.Reader)
+	key, err := token.NewSigningKey(rand.Reader, token.ES256)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,0 +1,346 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// A Difference is one change between two catalogs, field by field, with what it
+// does to protection.
+type Difference struct {
+	Change
+	Fields  []FieldChange // nothing for what was added or removed whole
+	Weakens []string      // why it gives somebody more, or asks for less; a sentence each
+}
+
+// A FieldChange is one value that differs. Old or New is "" where the field is
+// not there.
+type FieldChange struct {
+	Path string // checks[two-people].approval.count
+	Old  string // canonical JSON
+	New  string
+}
+
+// Explain lists what makes old into new, as Diff does, with every field that
+// differs and every way in which the new catalog protects less than the old
+// one. What it cannot judge, such as an expression that reads differently, it
+// reports as weakening: a person must look.
+func Explain(old, new *Catalog) []Difference {
+	var out []Difference
+	for _, ch := range Diff(old, new) {
+		out = append(out, Difference{ch, fieldsBetween(old.document(ch.Key), new.document(ch.Key)), weakens(ch.Key, old, new)})
+	}
+	return out
+}
+
+func (c *Catalog) document(k Key) []byte {
+	if c == nil {
+		return nil
+	}
+	for _, d := range c.documents {
+		if d.Key == k {
+			return d.Data
+		}
+	}
+	return nil
+}
+
+func fieldsBetween(old, new []byte) []FieldChange {
+	if old == nil || new == nil {
+		return nil
+	}
+	var a, b any
+	if json.Unmarshal(old, &a) != nil || json.Unmarshal(new, &b) != nil {
+		return nil
+	}
+	before, after := map[string]string{}, map[string]string{}
+	flatten("", a, before)
+	flatten("", b, after)
+	var out []FieldChange
+	for _, path := range slices.Sorted(maps.Keys(merged(before, after))) {
+		if before[path] != after[path] {
+			out = append(out, FieldChange{path, before[path], after[path]})
+		}
+	}
+	return out
+}
+
+func merged(a, b map[string]string) map[string]string {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// flatten lists the leaves of a document. An entry of a list that has a name is
+// known by it, and an entry of a list of texts by itself, so that inserting one
+// does not change all that follow.
+func flatten(path string, v any, into map[string]string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			flatten(strings.TrimPrefix(path+"."+k, "."), x, into)
+		}
+	case []any:
+		for i, x := range v {
+			label := fmt.Sprint(i)
+			if m, ok := x.(map[string]any); ok && m["name"] != nil {
+				label = fmt.Sprint(m["name"])
+			} else if s, ok := x.(string); ok {
+				label = s
+			}
+			flatten(path+"["+label+"]", x, into)
+		}
+	default:
+		b, err := json.Marshal(v)
+		if err == nil {
+			into[path] = string(b)
+		}
+	}
+}
+
+// weakens gives the reasons why a change protects less.
+func weakens(k Key, old, new *Catalog) []string {
+	w := &weakening{}
+	switch k.Kind {
+	case EnvironmentKind:
+		scope := lockkeeper.EnvironmentScope(k.Project, k.Name)
+		if a, was, b, is := pair(old.environments(), new.environments(), scope); was && is {
+			w.environment(a, b)
+		}
+	case IdentityKind:
+		if a, was, b, is := pair(old.identities(), new.identities(), lockkeeper.IdentityScope(k.Project, k.Name)); is {
+			w.identity(a, was, b)
+		}
+	case PipelineKind:
+		if a, was, b, is := pair(old.pipelines(), new.pipelines(), lockkeeper.PipelineScope(k.Project, k.Name)); was && is {
+			w.pipeline(a, b)
+		}
+	case ProviderKind:
+		if a, was, b, is := pair(old.get().Providers, new.get().Providers, k.Name); was && is {
+			w.provider(a, b)
+		}
+	case FreezeKind:
+		if a, was, b, is := pair(old.get().Freezes, new.get().Freezes, k.Name); was {
+			w.freeze(a, b, is)
+		}
+	case RoleKind:
+		if a, was, b, is := pair(old.get().Roles, new.get().Roles, k.Name); was && is {
+			w.role(a, b)
+		}
+	case AssignmentKind:
+		a, was, b, is := pair(old.get().Assignments, new.get().Assignments, k.Name)
+		w.assignment(a, was, b, is)
+	case GroupKind:
+		if a, _, b, is := pair(old.get().Groups, new.get().Groups, k.Name); is {
+			w.more("the group has the new member %s", a.Users, b.Users)
+			w.more("the group has all members of %s", a.Groups, b.Groups)
+		}
+	case UserKind:
+		if a, was, b, is := pair(old.get().Users, new.get().Users, k.Name); was && is {
+			w.user(a, b)
+		}
+	}
+	return w.reasons
+}
+
+var empty = &Catalog{}
+
+func (c *Catalog) get() *Catalog {
+	if c == nil {
+		return empty
+	}
+	return c
+}
+func (c *Catalog) environments() map[lockkeeper.Scope]Environment { return c.get().Environments }
+func (c *Catalog) identities() map[lockkeeper.Scope]Identity      { return c.get().Identities }
+func (c *Catalog) pipelines() map[lockkeeper.Scope]Pipeline       { return c.get().Pipelines }
+
+func pair[K comparable, V any](old, new map[K]V, k K) (a V, was bool, b V, is bool) {
+	a, was = old[k]
+	b, is = new[k]
+	return
+}
+
+type weakening struct{ reasons []string }
+
+func (w *weakening) when(yes bool, format string, args ...any) {
+	if yes {
+		w.reasons = append(w.reasons, fmt.Sprintf(format, args...))
+	}
+}
+
+// more reports every text that the new list has and the old one has not.
+func (w *weakening) more(format string, old, new []string) {
+	for _, s := range new {
+		w.when(!slices.Contains(old, s), format, s)
+	}
+}
+
+func (w *weakening) environment(a, b Environment) {
+	rank := map[Tier]int{Production: 2, Preproduction: 1}
+	w.when(rank[b.Tier] < rank[a.Tier], "the tier goes down from %s to %s", a.Tier, b.Tier)
+	w.when(b.Automation && !a.Automation, "automation may start deployments")
+	w.when(b.LeaseLimit() > a.LeaseLimit(), "leases may live %s instead of %s", b.LeaseLimit(), a.LeaseLimit())
+	w.when(b.Beat() > a.Beat(), "a silent holder keeps its lease for %s instead of %s", b.Beat(), a.Beat())
+	w.when(b.PatienceLimit() > a.PatienceLimit(), "an ask and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
+	for _, x := range b.Waivers {
+		covered := slices.ContainsFunc(a.Waivers, func(o Waiver) bool { return o.Demand == x.Demand && !o.Until.Before(x.Until) })
+		w.when(!covered, "%s is waived until %s", x.Demand, x.Until)
+	}
+	for _, c := range a.Checks {
+		i := slices.IndexFunc(b.Checks, func(o Check) bool { return o.Name == c.Name })
+		if i < 0 {
+			w.when(true, "the check %s is gone", c.Name)
+			continue
+		}
+		w.check(c, b.Checks[i])
+	}
+}
+
+func (w *weakening) check(a, b Check) {
+	switch {
+	case a.Approval != nil && b.Approval != nil:
+		w.approval(a.Name, *a.Approval, *b.Approval)
+	case a.Branches != nil && b.Branches != nil:
+		w.more("the check "+a.Name+" admits %s", a.Branches.Allowed, b.Branches.Allowed)
+		w.when(a.Branches.Protected && !b.Branches.Protected, "the check %s takes unprotected refs", a.Name)
+	case a.Template != nil && b.Template != nil:
+		w.more("the check "+a.Name+" admits the template %s", templates(*a.Template), templates(*b.Template))
+	case a.Expression != nil && b.Expression != nil:
+		w.when(a.Expression.Rule != b.Expression.Rule, "the check %s judges another expression", a.Name)
+	case a.Delay != nil && b.Delay != nil:
+		w.when(b.Delay.For < a.Delay.For, "the check %s waits %s instead of %s", a.Name, time.Duration(b.Delay.For), time.Duration(a.Delay.For))
+	case a.Hours != nil && b.Hours != nil:
+		w.more("the check "+a.Name+" has the window %s", windows(*a.Hours), windows(*b.Hours))
+		w.more("the check "+a.Name+" has windows on %s", b.Hours.Except, a.Hours.Except)
+	case a.Lock != nil && b.Lock != nil:
+	default:
+		w.when(true, "the check %s is of another kind", a.Name)
+	}
+}
+
+func (w *weakening) approval(name string, a, b Approval) {
+	w.when(b.Count < a.Count, "the check %s asks for %d approvals instead of %d", name, b.Count, a.Count)
+	w.more("the check "+name+" takes approvals of the group %s", a.Groups, b.Groups)
+	w.more("the check "+name+" no longer comes after %s", b.After, a.After)
+	w.when(a.Review != "" && b.Review != a.Review, "the check %s is no %s review any more", name, a.Review)
+	w.when(longer(a.Validity, b.Validity), "approvals of the check %s stay valid for longer", name)
+	w.when(longer(a.Timeout, b.Timeout), "the check %s waits for longer", name)
+}
+
+// longer reports whether a limit was lengthened; zero is no limit.
+func longer(a, b Duration) bool { return a != 0 && (b == 0 || b > a) }
+
+func templates(t Template) []string {
+	var out []string
+	for _, s := range t.Allowed {
+		for _, at := range slices.Concat(s.Refs, s.Commits) {
+			out = append(out, s.Path+"@"+at)
+		}
+	}
+	return out
+}
+
+func windows(h Hours) []string {
+	var out []string
+	for _, win := range h.Windows {
+		for _, d := range win.Days {
+			out = append(out, fmt.Sprintf("%s %s to %s in %s", d, win.From, win.To, h.Zone))
+		}
+	}
+	return out
+}
+
+func (w *weakening) identity(a Identity, was bool, b Identity) {
+	w.more("its tokens may be for %s", a.Audiences, b.Audiences)
+	w.more("the stage %s may hold it", a.Stages, b.Stages)
+	w.when(was && b.TokenLifetime() > a.TokenLifetime(), "its tokens live %s instead of %s", b.TokenLifetime(), a.TokenLifetime())
+	w.when(was && a.Environment != b.Environment, "it belongs to %s instead of %s", b.Environment, a.Environment)
+}
+
+func (w *weakening) pipeline(a, b Pipeline) {
+	w.when(a.Provider != b.Provider || a.Organisation != b.Organisation || a.TeamProject != b.TeamProject || a.Repository != b.Repository, "another repository is trusted")
+	w.when(a.Definition != b.Definition, "another definition is trusted")
+	for _, s := range b.Stages {
+		i := slices.IndexFunc(a.Stages, func(o Stage) bool { return o.Name == s.Name })
+		if i < 0 {
+			continue // it may hold nothing until an identity names it
+		}
+		was := a.Stages[i].Trust
+		w.more("the stage "+s.Name+" is started by %s", was.Events, s.Trust.Events)
+		w.more("the stage "+s.Name+" runs on %s", was.Refs, s.Trust.Refs)
+		w.when(s.Trust.SelfHosted && !was.SelfHosted, "the stage %s runs on self-hosted runners", s.Name)
+		w.when(was.Environment != s.Trust.Environment || was.Called != s.Trust.Called || was.Stage != s.Trust.Stage || was.ServiceAccount != s.Trust.ServiceAccount || was.Rule != s.Trust.Rule && was.Rule != "",
+			"the stage %s is told by other facts", s.Name)
+	}
+}
+
+func (w *weakening) provider(a, b Provider) {
+	w.when(a.Issuer != b.Issuer || a.Platform != b.Platform || a.API != b.API, "somebody else is believed")
+	w.when(a.Audience != b.Audience, "tokens for another audience are taken")
+	w.when(!slices.Equal(a.Claims, b.Claims), "other claims are read")
+	w.more("tokens signed with %s are taken", a.AcceptedAlgorithms(), b.AcceptedAlgorithms())
+	w.when(b.LongestLife() > a.LongestLife(), "tokens may live %s instead of %s", b.LongestLife(), a.LongestLife())
+}
+
+func (w *weakening) freeze(a, b Freeze, is bool) {
+	if !is {
+		w.when(true, "the freeze is gone")
+		return
+	}
+	w.when(a.From.Before(b.From) || b.Until.Before(a.Until), "the freeze is shorter")
+	w.when(a.Scope != b.Scope && !b.Scope.Contains(a.Scope), "the freeze covers another scope")
+	for _, action := range []string{lockkeeper.DeployAction, lockkeeper.RollbackAction} {
+		for _, caller := range []string{PeopleCaller, AutomationCaller} {
+			w.when(a.Stops(action, caller) && !b.Stops(action, caller), "the freeze no longer stops %s by %s", action, caller)
+		}
+	}
+}
+
+func (w *weakening) role(a, b Role) {
+	holds := func(r Role, action lockkeeper.Action) bool {
+		covers := func(p lockkeeper.ActionPattern) bool { return p.Matches(action) }
+		return slices.ContainsFunc(r.Actions, covers) && !slices.ContainsFunc(r.NotActions, covers)
+	}
+	for _, action := range lockkeeper.Actions() {
+		w.when(holds(b, action) && !holds(a, action), "the role gives %s", action)
+	}
+}
+
+func (w *weakening) assignment(a Assignment, was bool, b Assignment, is bool) {
+	switch {
+	case !is:
+		w.when(a.Deny, "a deny of %s to %s at %s is gone", a.Role, a.Principal, a.Scope)
+	case b.Deny:
+		w.when(was && a.Deny && (!b.Scope.Contains(a.Scope) || a.Principal != b.Principal || a.Role != b.Role || earlierEnd(a.End, b.End) || a.Start.Before(b.Start)), "a deny covers less")
+	case !was || a.Deny:
+		w.when(true, "%s holds %s at %s", b.Principal, b.Role, b.Scope)
+	default:
+		w.when(a.Principal != b.Principal || a.Role != b.Role || a.Scope != b.Scope, "%s holds %s at %s", b.Principal, b.Role, b.Scope)
+		w.when(earlierEnd(b.End, a.End), "it ends later")
+		w.when(b.Start.Before(a.Start), "it starts earlier")
+	}
+}
+
+// earlierEnd reports whether b ends before a; zero is no end.
+func earlierEnd(a, b lockkeeper.Moment) bool {
+	return !b.IsZero() && (a.IsZero() || b.Before(a))
+}
+
+func (w *weakening) user(a, b User) {
+	w.when(a.Off && !b.Off, "the user is switched on")
+	w.when(a.Automation && !b.Automation, "the account counts as a person's")
+	w.when(a.Who() != b.Who(), "the account counts as %s instead of %s", b.Who(), a.Who())
+	for _, id := range b.IDs {
+		w.when(!slices.Contains(a.IDs, id), "runs of the account %s at %s are the user's", id.ID, id.Provider)
+	}
+	for _, id := range a.IDs {
+		w.when(!slices.Contains(b.IDs, id), "runs of the account %s at %s are nobody's", id.ID, id.Provider)
+	}
+}
