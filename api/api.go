@@ -96,6 +96,37 @@ type Catalog struct {
 	Documents []any             `json:"documents" doc:"every resource, with its kind"`
 }
 
+// Permitted is a user who may do something, and by which path.
+type Permitted struct {
+	User     string              `json:"user"`
+	Person   lockkeeper.Person   `json:"person"`
+	Decision lockkeeper.Decision `json:"decision"`
+}
+
+// WhoCan lists everybody who may do an action at a scope.
+type WhoCan struct {
+	Users []Permitted `json:"users"`
+}
+
+// Rotate makes the next key of an algorithm sign.
+type Rotate struct {
+	Algorithm string `json:"algorithm" enum:"ES256,RS256"`
+	Emergency bool   `json:"emergency,omitempty" doc:"the active key is in somebody else's hands: publish it no more"`
+	Reason    string `json:"reason,omitempty" maxLength:"2000"`
+}
+
+// Rotated names the keys after a rotation.
+type Rotated struct {
+	Active string `json:"active"`
+	Next   string `json:"next"`
+}
+
+// Entries are entries of the journal as they are stored.
+type Entries struct {
+	Entries []any `json:"entries"`
+	Next    int64 `json:"next" doc:"the position to go on from"`
+}
+
 // Artifacts are recorded by a pipeline stage.
 type Artifacts struct {
 	Artifacts []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`

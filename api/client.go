@@ -20,6 +20,7 @@ import (
 type Client struct {
 	Server string // https://lockkeeper.example.com
 	Bearer string // a session's secret, a handle, or a CI platform's token
+	Access string // Azure DevOps: the job's own access token, for a look-up of its run
 	HTTP   *http.Client
 }
 
@@ -58,6 +59,9 @@ func (c Client) Call(ctx context.Context, method, path string, in, out any, head
 func (c Client) Do(req *http.Request, out any) error {
 	if c.Bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Bearer)
+	}
+	if c.Access != "" {
+		req.Header.Set("Lockkeeper-Access-Token", c.Access)
 	}
 	client := c.HTTP
 	if client == nil {

@@ -85,8 +85,8 @@ func TestWeakens(t *testing.T) {
 	// Whole documents.
 	for text, weak := range map[string]bool{
 		"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}": false,
-		"{kind: Assignment, name: z, role: little, principal: user:bob, scope: /}":                               true,
-		"{kind: Assignment, name: z, role: little, principal: user:bob, scope: /, deny: true}":                   false,
+		"{kind: Assignment, name: z, role: little, principal: user:bob, scope: /}":                              true,
+		"{kind: Assignment, name: z, role: little, principal: user:bob, scope: /, deny: true}":                  false,
 	} {
 		new := read(strictRules + "---\n" + text)
 		if d := Explain(old, new); len(d) != 1 || (len(d[0].Weakens) > 0) != weak {

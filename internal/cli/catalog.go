@@ -154,7 +154,7 @@ func (a *app) catalogCommand() *cobra.Command {
 			}
 			return a.json(cat)
 		}}
-	return withCommands(&cobra.Command{Use: "catalog", Short: "The catalog in force"}, show)
+	return withCommands(&cobra.Command{Use: "catalog", Short: "The catalog in force, and the built-in roles"}, show, a.rolesCommand())
 }
 
 func (a *app) canCommand() *cobra.Command {

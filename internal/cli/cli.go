@@ -29,6 +29,8 @@ const (
 	exitRefused  = 120 // deploy: refused, rejected or cancelled
 	exitTimedOut = 121 // deploy: nobody let it through in time
 	exitAway     = 122 // deploy: the server or the CI platform cannot be reached
+
+	exitSuperseded = 123 // deploy: a newer deployment took its place
 )
 
 // exitCodes is the one table from kinds of error to exit codes.
@@ -145,9 +147,9 @@ func (a *app) root() *cobra.Command {
 		return lockkeeper.Invalid.Errorf("usage", "%v.", err).WithNext("See: %s --help", c.CommandPath())
 	})
 	root.AddCommand(a.serveCommand(), a.setupCommand(), a.loginCommand(), a.logoutCommand(), a.accountsCommand(),
-		a.validateCommand(), a.applyCommand(), a.catalogCommand(), a.canCommand(), a.artifactCommand(),
-		a.deployCommand(), a.claimCommand(), a.voteCommand(true), a.voteCommand(false), a.deploymentsCommand(),
-		a.receiptCommand(), a.keysCommand(), a.journalCommand(), a.versionCommand())
+		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.artifactCommand(),
+		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.delegateCommand(), a.deploymentsCommand(),
+		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.benchCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		usageErrors(c)
 	}

@@ -26,6 +26,7 @@ type deployFlags struct {
 	handleFile           string
 	receipt              string
 	detach               bool
+	rollback             bool
 	timeout              time.Duration
 }
 
@@ -41,11 +42,12 @@ const deployHelp = `The command runs once the gate has let the deployment throug
   LOCKKEEPER_TOKEN_FILE            a file with the token for the identity's first audience
   AZURE_FEDERATED_TOKEN_FILE       the same, for the audience api://AzureADTokenExchange
   AWS_WEB_IDENTITY_TOKEN_FILE      the same, for the audience sts.amazonaws.com
+  GOOGLE_APPLICATION_CREDENTIALS   a file that names the token's, for a workload identity pool as audience
   LOCKKEEPER_DEPLOYMENT            the deployment's id
 
-The files are kept fresh while the command runs and are gone afterwards.
+The files are kept fresh and the lease is kept alive while the command runs; both are gone afterwards.
 Exit codes: the command's own; 120 refused, rejected or cancelled; 121 nobody let it through in time;
-122 the server or the CI platform cannot be reached.`
+122 the server or the CI platform cannot be reached; 123 a newer deployment took its place.`
 
 func (a *app) deployCommand() *cobra.Command {
 	var f deployFlags
@@ -55,7 +57,8 @@ func (a *app) deployCommand() *cobra.Command {
 	f.shared(c)
 	c.Flags().StringVar(&f.project, "project", "", "project; default: the pipeline's own")
 	c.Flags().StringVar(&f.environment, "environment", "", "environment to deploy to")
-	c.Flags().StringArrayVar(&f.artifacts, "artifact", nil, "NAME=sha256:HEX; may be given several times")
+	c.Flags().StringArrayVar(&f.artifacts, "artifact", nil, "NAME=sha256:HEX, or NAME=PATH of a file or folder to hash; may be given several times")
+	c.Flags().BoolVar(&f.rollback, "rollback", false, "go back to artifacts that were deployed here with success before")
 	c.Flags().StringArrayVar(&f.parameters, "parameter", nil, "NAME=VALUE, part of what is approved; may be given several times")
 	c.Flags().BoolVar(&f.detach, "detach", false, "only ask; a later job of this stage claims it")
 	c.MarkFlagRequired("environment")
@@ -96,18 +99,24 @@ func deployError(err error) error {
 		return err
 	case r.Kind == lockkeeper.Unavailable:
 		return &exitError{exitAway, err}
-	case r.Code == "timed_out":
+	case r.Code == "timed_out" || r.Code == "approval_timed_out":
 		return &exitError{exitTimedOut, err}
+	case r.Code == "superseded":
+		return &exitError{exitSuperseded, err}
 	}
 	return &exitError{exitRefused, err}
 }
 
 func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error {
-	ask := api.OpenDeployment{Project: f.project, Environment: f.environment, Parameters: map[string]string{}}
+	action := ""
+	if f.rollback {
+		action = lockkeeper.RollbackAction
+	}
+	ask := api.OpenDeployment{Action: action, Project: f.project, Environment: f.environment, Parameters: map[string]string{}}
 	for _, s := range f.artifacts {
-		artifact, err := lockkeeper.ParseArtifact(s)
+		artifact, err := artifactOf(s)
 		if err != nil {
-			return lockkeeper.Invalid.Errorf("artifact_malformed", "%v.", err).WithNext("Write it as NAME=sha256:HEX.")
+			return err
 		}
 		ask.Artifacts = append(ask.Artifacts, artifact)
 	}
@@ -182,11 +191,11 @@ func (d *driver) open(ctx context.Context, ask api.OpenDeployment) (api.Deployme
 	var opened api.Deployment
 	key := randomText()
 	err := retry(ctx, func() error {
-		token, err := d.ci.token(ctx)
+		client, err := d.ci.client(ctx)
 		if err != nil {
 			return err
 		}
-		return d.app.client().With(token).Call(ctx, "POST", "/deployments", ask, &opened, "Idempotency-Key", key)
+		return client.Call(ctx, "POST", "/deployments", ask, &opened, "Idempotency-Key", key)
 	})
 	return opened, err
 }
@@ -216,7 +225,7 @@ func (d *driver) run(ctx context.Context, command []string) error {
 		}
 		return err
 	}
-	fmt.Fprintf(d.app.err, "%s may run until %s as %s.\n", d.id, d.lease.Ends, d.lease.Identity)
+	fmt.Fprintf(d.app.err, "%s may run until %s as %s.\n", d.id, d.lease.Limit, d.lease.Identity)
 	code, runErr := d.command(ctx, command)
 	end, err := d.end(code)
 	if err != nil {
@@ -244,11 +253,11 @@ func (d *driver) await(ctx context.Context) error {
 	for {
 		var claimed api.Deployment
 		err := retry(ctx, func() error {
-			token, err := d.ci.token(ctx)
+			client, err := d.ci.client(ctx)
 			if err != nil {
 				return err
 			}
-			return d.app.client().With(token).Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/claim", api.Claim{Handle: d.handle}, &claimed)
+			return client.Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/claim", api.Claim{Handle: d.handle}, &claimed)
 		})
 		if err == nil {
 			d.lease = *claimed.Lease
@@ -268,7 +277,8 @@ func (d *driver) await(ctx context.Context) error {
 // ends. The deployment's handle lets it look, so that no CI token is needed.
 func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
 	client := d.app.client().With(d.handle)
-	seen, shown := "", ""
+	seen, show := "", d.app.progress()
+	defer show.end()
 	for {
 		at, err := client.Deployment(ctx, d.id, seen, 30*time.Second)
 		if err != nil && d.flags.handleFile == "" && lockkeeper.KindOf(err) == lockkeeper.Unauthenticated {
@@ -286,10 +296,7 @@ func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
 		}
 		if at.Gate != nil {
 			last = at.Gate
-			if s := waitingLine(*at.Gate); s != shown {
-				fmt.Fprintln(d.app.err, s)
-				shown = s
-			}
+			show.gate(*at.Gate)
 			if at.Gate.Verdict != lockkeeper.Wait {
 				return nil
 			}

@@ -207,38 +207,3 @@ func printEnd(w io.Writer, d api.Deployment) {
 	}
 	fmt.Fprintf(w, "Still alive outside: up to %d tokens, the last until %s. No new one is handed out.\n", d.End.TokensOutside, d.End.OutsideTill)
 }
-
-func (a *app) artifactCommand() *cobra.Command {
-	var tokenFile string
-	record := &cobra.Command{Use: "record NAME=sha256:HEX…", Short: "Vouch for artifacts, from the stage that built them", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper artifact record app=sha256:2c26…",
-		RunE: func(c *cobra.Command, args []string) error {
-			var body api.Artifacts
-			for _, s := range args {
-				x, err := lockkeeper.ParseArtifact(s)
-				if err != nil {
-					return lockkeeper.Invalid.Errorf("artifact_malformed", "%v.", err).WithNext("Write it as NAME=sha256:HEX.")
-				}
-				body.Artifacts = append(body.Artifacts, x)
-			}
-			ci := ciPlatform{app: a, file: tokenFile}
-			key := randomText()
-			var r api.Recorded
-			err := retry(c.Context(), func() error {
-				token, err := ci.token(c.Context())
-				if err != nil {
-					return err
-				}
-				return a.client().With(token).Call(c.Context(), "POST", "/artifacts", body, &r, "Idempotency-Key", key)
-			})
-			if err != nil {
-				return err
-			}
-			return a.print(r, func(w io.Writer) {
-				for _, x := range r.Artifacts {
-					fmt.Fprintf(w, "%s/%s vouches for %s %s\n", r.Pipeline, r.Stage, x.Name, x.Digest)
-				}
-			})
-		}}
-	record.Flags().StringVar(&tokenFile, "token-file", "", "file with the CI platform's token, where it cannot be asked for one")
-	return withCommands(&cobra.Command{Use: "artifact", Short: "Records of artifacts"}, record)
-}

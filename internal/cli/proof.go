@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,7 +93,7 @@ func (a *app) journalCommand() *cobra.Command {
 		}
 		return journal.OpenReader(ctx, data, v)
 	}
-	return withCommands(c, a.verifyJournal(open), a.showJournal(open), a.proveJournal(open))
+	return withCommands(c, a.verifyJournal(open), a.showJournal(open), a.proveJournal(open), a.exportJournal(open))
 }
 
 type opener func(context.Context) (*journal.Reader, error)
@@ -216,4 +217,51 @@ func (a *app) checkProof(file, keys string) error {
 	return a.print(map[string]any{"seq": p.Seq, "entry": json.RawMessage(p.Entry)}, func(w io.Writer) {
 		fmt.Fprintf(w, "The entry %d stands in the journal %q:\n%s\n", p.Seq, t.Origin, p.Entry)
 	})
+}
+
+func (a *app) exportJournal(open opener) *cobra.Command {
+	var from int64
+	var out string
+	c := &cobra.Command{Use: "export", Short: "Write the journal as JSON lines, with its signed checkpoint", Args: cobra.NoArgs, Example: "  lockkeeper journal export --data ./data --file journal.jsonl\n  lockkeeper journal export --data ./data --from 1200 >> journal.jsonl",
+		Long: "Each line is one entry, byte for byte as it is hashed: {\"seq\": N, …}. The last line is the checkpoint under which all of\nthem stand: {\"checkpoint\": TEXT, \"size\": N}. Going on later with --from N gives every entry once. The whole journal is\nverified before a line is written."}
+	c.Flags().Int64Var(&from, "from", 0, "first entry")
+	c.Flags().StringVar(&out, "file", "", "write to this new file; default: standard output")
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		r, err := open(c.Context())
+		if err != nil {
+			return brokenError(err)
+		}
+		defer r.Close()
+		if _, err := journal.Verify(c.Context(), r, func(int64, int64) {}); err != nil {
+			return brokenError(err)
+		}
+		w := a.out
+		if out != "" {
+			f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+			if err != nil {
+				return lockkeeper.Invalid.Errorf("file_unwritable", "%v.", err).WithField(out)
+			}
+			defer func() { err = errors.Join(err, f.Close()) }()
+			w = f
+		}
+		b := bufio.NewWriter(w)
+		for e, err := range r.Entries(c.Context(), from, 0) {
+			if err != nil {
+				return brokenError(err)
+			}
+			if _, err := fmt.Fprintf(b, "%s\n", e.Data); err != nil {
+				return err
+			}
+		}
+		head := r.Head()
+		last, err := json.Marshal(map[string]any{"checkpoint": string(head.Checkpoint), "size": head.Size})
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(b, "%s\n", last); err != nil {
+			return err
+		}
+		return b.Flush()
+	}
+	return c
 }

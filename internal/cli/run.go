@@ -13,10 +13,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
 )
 
 // tokenVariables are what the clouds' SDKs read by themselves, by audience.
@@ -34,6 +36,9 @@ func (d *driver) command(ctx context.Context, command []string) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	env := append(os.Environ(), "LOCKKEEPER_DEPLOYMENT="+d.id)
+	if os.Getenv("AWS_ROLE_SESSION_NAME") == "" {
+		env = append(env, "AWS_ROLE_SESSION_NAME="+d.id) // so that the cloud's own log names the deployment
+	}
 	next := time.Duration(1<<62 - 1)
 	for i, audience := range d.lease.Audiences {
 		file := filepath.Join(dir, fmt.Sprintf("token-%d", i))
@@ -48,18 +53,68 @@ func (d *driver) command(ctx context.Context, command []string) (int, error) {
 		if v := tokenVariables[audience]; v != "" {
 			env = append(env, v+"="+file)
 		}
+		if pool, is := googlePool(audience); is {
+			credentials := filepath.Join(dir, fmt.Sprintf("google-%d.json", i))
+			if err := writeGoogle(credentials, pool, file); err != nil {
+				return exitInternal, err
+			}
+			env = append(env, "GOOGLE_APPLICATION_CREDENTIALS="+credentials)
+		}
 	}
 	run, stop := context.WithCancel(context.Background())
 	defer stop()
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		d.keepFresh(run, dir, next)
-	}()
+	var kept sync.WaitGroup
+	kept.Go(func() { d.keepFresh(run, dir, next) })
+	kept.Go(func() { d.beat(run) })
 	code, err := d.execute(command, env)
 	stop()
-	<-kept
+	kept.Wait()
 	return code, err
+}
+
+// googlePool is the workload identity provider that an audience names, in the
+// form that Google's libraries want.
+func googlePool(audience string) (string, bool) {
+	pool := strings.TrimPrefix(audience, "https:")
+	return pool, strings.HasPrefix(pool, "//iam.googleapis.com/") && strings.Contains(pool, "/workloadIdentityPools/")
+}
+
+// writeGoogle writes the configuration with which Google's libraries take the
+// token from its file (external_account, AIP-4117). It holds no secret.
+func writeGoogle(file, pool, tokenFile string) error {
+	b, err := json.MarshalIndent(map[string]any{"universe_domain": "googleapis.com", "type": "external_account", "audience": pool,
+		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": "https://sts.googleapis.com/v1/token",
+		"credential_source": map[string]any{"file": tokenFile, "format": map[string]string{"type": "text"}}}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writePrivate(file, b)
+}
+
+// beat keeps the lease alive until the command has ended. A beat that fails is
+// tried again soon: the lease bears some silence.
+func (d *driver) beat(ctx context.Context) {
+	for {
+		pause := max(time.Until(d.lease.Ends.Time())/3, time.Second)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(pause, time.Minute)):
+		}
+		var renewed api.Renewed
+		err := d.app.client().With(d.handle).Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/renew", nil, &renewed)
+		switch {
+		case err == nil:
+			d.lease.Ends = renewed.Ends
+		case ctx.Err() != nil:
+			return
+		case lockkeeper.KindOf(err) == lockkeeper.Forbidden || lockkeeper.KindOf(err) == lockkeeper.Conflict:
+			fmt.Fprintf(d.app.err, "The lease is not renewed, and ends at %s: %v\n", d.lease.Ends, err)
+			return
+		default:
+			fmt.Fprintf(d.app.err, "No heartbeat went through; the lease ends at %s: %v\n", d.lease.Ends, err)
+		}
+	}
 }
 
 // execute runs the command, passes signals on to it, and waits for its end.
@@ -117,9 +172,18 @@ func (d *driver) keepFresh(ctx context.Context, dir string, life time.Duration) 
 // refresh exchanges the CI platform's token for one of the identity (RFC 8693)
 // and puts it into file.
 func (d *driver) refresh(ctx context.Context, audience, file string) (time.Duration, error) {
-	subject, err := d.ci.token(ctx)
+	token, life, err := d.exchange(ctx, audience)
 	if err != nil {
 		return 0, err
+	}
+	return life, writePrivate(file, []byte(token))
+}
+
+// exchange gives a token and how long it lives.
+func (d *driver) exchange(ctx context.Context, audience string) (string, time.Duration, error) {
+	subject, err := d.ci.token(ctx)
+	if err != nil {
+		return "", 0, err
 	}
 	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"},
 		"subject_token": {subject}, "subject_token_type": {"urn:ietf:params:oauth:token-type:jwt"},
@@ -127,12 +191,15 @@ func (d *driver) refresh(ctx context.Context, audience, file string) (time.Durat
 		"resource": {"urn:lockkeeper:deployment:" + d.id}, "audience": {audience}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(d.app.server, "/")+"/oauth/token", strings.NewReader(form.Encode()))
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if access := d.ci.access(); access != "" {
+		req.Header.Set("Lockkeeper-Access-Token", access)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, lockkeeper.Unavailable.Errorf("server_unreachable", "The server %s cannot be reached.", d.app.server).WithCause(err)
+		return "", 0, lockkeeper.Unavailable.Errorf("server_unreachable", "The server %s cannot be reached.", d.app.server).WithCause(err)
 	}
 	defer resp.Body.Close()
 	var answer struct {
@@ -145,7 +212,7 @@ func (d *driver) refresh(ctx context.Context, audience, file string) (time.Durat
 		Decision    *lockkeeper.Decision `json:"decision"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 4<<20)).Decode(&answer); err != nil {
-		return 0, lockkeeper.Unavailable.Errorf("server_unreachable", "The server's answer is not of this API: %s.", resp.Status)
+		return "", 0, lockkeeper.Unavailable.Errorf("server_unreachable", "The server's answer is not of this API: %s.", resp.Status)
 	}
 	if answer.Token == "" {
 		kind := lockkeeper.Forbidden
@@ -154,7 +221,7 @@ func (d *driver) refresh(ctx context.Context, audience, file string) (time.Durat
 		}
 		r := kind.Errorf(answer.Code, "%s", answer.Description).WithNext("%s", answer.Next)
 		r.Decision = answer.Decision
-		return 0, r
+		return "", 0, r
 	}
-	return time.Duration(answer.Expires) * time.Second, writePrivate(file, []byte(answer.Token))
+	return answer.Token, time.Duration(answer.Expires) * time.Second, nil
 }

@@ -8,9 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/lktest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -28,8 +31,39 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LOCKKEEPER_SESSION_FILE", filepath.Join(e.WorkDir, "session.json"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "ci": ci, "job": job},
 	})
+}
+
+// ci starts a CI platform and puts its address into the place of ISSUER in the
+// files named.
+func ci(ts *testscript.TestScript, _ bool, files []string) {
+	i, err := lktest.StartIssuer("127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { i.Close() })
+	platforms.Store(ts, i)
+	for _, name := range files {
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(strings.ReplaceAll(ts.ReadFile(name), "ISSUER", i.URL)), 0o644))
+	}
+}
+
+var platforms sync.Map // of scripts
+
+// job RUN JOB [ENVIRONMENT [ACTOR]] makes the rest of the script run in a job of
+// the platform.
+func job(ts *testscript.TestScript, _ bool, args []string) {
+	i, _ := platforms.Load(ts)
+	j := lktest.GitHubJob{Run: args[0], Job: args[1]}
+	if len(args) > 2 && args[2] != "-" {
+		j.Environment = args[2]
+	}
+	if len(args) > 3 {
+		j.ActorID = args[3]
+	}
+	for _, pair := range i.(*lktest.Issuer).Job(j) {
+		name, value, _ := strings.Cut(pair, "=")
+		ts.Setenv(name, value)
+	}
 }
 
 var firstCode = regexp.MustCompile(`lks_[a-z0-9]+`)

@@ -63,8 +63,27 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err := a.welcome(ctx, k, o); err != nil {
 		return err
 	}
+	go rotateKeys(ctx, k, log)
 	s := web.New(web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log}).HTTP()
 	return run(ctx, s, l, k, o)
+}
+
+// rotateKeys lets aged keys rotate while the server runs.
+func rotateKeys(ctx context.Context, k *keeper.Keeper, log *slog.Logger) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := k.RotateAged(ctx); err != nil && ctx.Err() == nil {
+			log.Error("keys were not rotated", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // finish fills in what was left open and refuses what would send secrets in
@@ -111,6 +130,9 @@ func (a *app) welcome(ctx context.Context, k *keeper.Keeper, o serveOptions) err
 	return nil
 }
 
+// keysLinger is how long the key set is served after the keeper stopped.
+const keysLinger = 10 * time.Second
+
 // run serves until ctx ends or the keeper stops, then lets requests finish.
 func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, o serveOptions) error {
 	failed := make(chan error, 1)
@@ -125,6 +147,12 @@ func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, 
 	case err := <-failed:
 		return err
 	case <-k.Done():
+		// It decides nothing more. The key set is served a little longer, so that
+		// what runs elsewhere can still be verified; then a supervisor starts anew.
+		select {
+		case <-time.After(keysLinger):
+		case <-ctx.Done():
+		}
 		s.Close()
 		return k.Fault()
 	case <-ctx.Done():
@@ -139,7 +167,7 @@ func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, 
 }
 
 func (a *app) keysCommand() *cobra.Command {
-	return &cobra.Command{Use: "keys", Short: "Print the public keys that vouch for receipts and proofs", Args: cobra.NoArgs, Example: "  lockkeeper keys > keys.json",
+	c := &cobra.Command{Use: "keys", Short: "Print the public keys that vouch for receipts and proofs", Args: cobra.NoArgs, Example: "  lockkeeper keys > keys.json",
 		Long: "Keep them: with them, receipts and proofs can be verified without the server, and a server that was\nreplaced by another shows.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var out json.RawMessage
@@ -152,6 +180,8 @@ func (a *app) keysCommand() *cobra.Command {
 			}
 			return a.json(t)
 		}}
+	c.AddCommand(a.rotateCommand())
+	return c
 }
 
 // trust reads what `keys` printed.

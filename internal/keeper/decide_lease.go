@@ -104,6 +104,10 @@ func (c renewLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	return []event{&leaseRenewed{Deployment: d.ID, Lease: d.Lease.ID, Ends: ends, Revision: w.Revision.Number}}, renewed{ends}, nil
 }
 
+// SubjectOf is the one stable, opaque subject of an identity's tokens, as the
+// other side must be told.
+func SubjectOf(project, identity string) string { return subjectOf(project, identity) }
+
 // subjectOf is the one stable, opaque subject of an identity's tokens. It holds
 // no personal data and has at most 127 bytes (the clouds' least limit).
 func subjectOf(project, identity string) string {

@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -28,12 +29,7 @@ var exchangeForm = []string{"grant_type", "subject_token", "subject_token_type",
 // token, actor_token the deployment's handle, resource the deployment's URN, and
 // audience what the new token is for.
 func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxHeader)
-	if err := r.ParseForm(); err != nil || len(r.URL.RawQuery) > 0 {
-		s.oauthError(w, "invalid_request", lockkeeper.Invalid.Errorf("form_malformed", "The request is no form of at most %d bytes, or has parameters in its URL.", maxHeader))
-		return
-	}
-	f, err := onlyOnce(r.PostForm)
+	f, err := s.form(w, r, exchangeForm...)
 	if err != nil {
 		s.oauthError(w, "invalid_request", err)
 		return
@@ -71,16 +67,16 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"access_token": t.JWT, "issued_token_type": tokenTypeJWT, "token_type": "N_A", "expires_in": int(t.Life.Seconds())})
 }
 
-// onlyOnce is a form whose parameters are known and stand once.
-func onlyOnce(form map[string][]string) (map[string]string, error) {
+// form reads a form whose parameters are known and stand once.
+func (s *Server) form(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxHeader)
+	if err := r.ParseForm(); err != nil || len(r.URL.RawQuery) > 0 {
+		return nil, lockkeeper.Invalid.Errorf("form_malformed", "The request is no form of at most %d bytes, or has parameters in its URL.", maxHeader)
+	}
 	out := map[string]string{}
-	for name, values := range form {
-		known := false
-		for _, k := range exchangeForm {
-			known = known || k == name
-		}
-		if !known {
-			return nil, lockkeeper.Invalid.Errorf("parameter_unknown", "The parameter %.60q is unknown.", name).WithNext("Send only: %s.", strings.Join(exchangeForm, ", "))
+	for name, values := range r.PostForm {
+		if !slices.Contains(known, name) {
+			return nil, lockkeeper.Invalid.Errorf("parameter_unknown", "The parameter %.60q is unknown.", name).WithNext("Send only: %s.", strings.Join(known, ", "))
 		}
 		if len(values) != 1 {
 			return nil, lockkeeper.Invalid.Errorf("parameter_twice", "The parameter %q stands %d times.", name, len(values))
@@ -122,14 +118,19 @@ func (s *Server) oauthError(w http.ResponseWriter, code string, err error) {
 	writeJSON(w, status, body)
 }
 
+// wellKnownCache lets caches serve the key set for a day while the server is
+// away (RFC 5861). A key is published for as long before it signs.
+const wellKnownCache = "public, max-age=300, stale-if-error=86400"
+
 // discovery is the OpenID discovery document: what targets need to verify our
 // tokens, and no more.
 func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("Cache-Control", wellKnownCache)
 	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer": s.URL, "jwks_uri": s.URL + "/.well-known/jwks.json", "token_endpoint": s.URL + "/oauth/token",
 		"response_types_supported": []string{"id_token"}, "subject_types_supported": []string{"public"},
-		"id_token_signing_alg_values_supported": []string{"ES256"}, "grant_types_supported": []string{grantTypeExchange},
+		"id_token_signing_alg_values_supported": []string{"ES256", "RS256"}, "grant_types_supported": []string{grantTypeExchange},
+		"introspection_endpoint": s.URL + "/oauth/introspect", "revocation_endpoint": s.URL + "/oauth/revoke",
 	})
 }
 
@@ -139,7 +140,7 @@ func (s *Server) keySet(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusInternalServerError, s.problem(err))
 		return
 	}
-	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("Cache-Control", wellKnownCache)
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(set)
 }

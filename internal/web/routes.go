@@ -98,6 +98,9 @@ func (s *Server) register() {
 	route(s, http.MethodGet, "/catalog", "catalog", "The catalog in force", s.catalog)
 	route(s, http.MethodPut, "/catalog", "apply-catalog", "Put a catalog in force", s.apply)
 	route(s, http.MethodGet, "/can", "can", "May a user do an action at a scope, and why", s.can)
+	route(s, http.MethodGet, "/who-can", "who-can", "Who may do an action at a scope, and by which paths", s.whoCan)
+	route(s, http.MethodPost, "/keys/rotate", "rotate-keys", "Sign tokens with the next key", s.rotate)
+	route(s, http.MethodGet, "/journal/entries", "journal-entries", "The journal's entries from a position on, for followers", s.entries)
 	route(s, http.MethodPost, "/artifacts", "record-artifacts", "Vouch for artifacts, as a pipeline stage", s.record)
 	route(s, http.MethodPost, "/deployments", "open-deployment", "Ask to deploy, as a pipeline stage", s.open)
 	route(s, http.MethodGet, "/deployments", "list-deployments", "List deployments", s.list)
@@ -235,16 +238,75 @@ func (s *Server) can(_ context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	action, err := lockkeeper.ParseAction(in.Action)
+	action, scope, err := question(in.Action, in.Scope)
 	if err != nil {
-		return nil, lockkeeper.Invalid.Errorf("action_unknown", "%v.", err).WithNext("Name one of: %v.", lockkeeper.Actions())
-	}
-	scope, err := lockkeeper.ParseScope(in.Scope)
-	if err != nil {
-		return nil, lockkeeper.Invalid.Errorf("scope_malformed", "%v.", err)
+		return nil, err
 	}
 	d, err := s.Keeper.Can(by, in.User, action, scope)
 	return &reply[lockkeeper.Decision]{d}, err
+}
+
+func (s *Server) whoCan(_ context.Context, in *struct {
+	Credential
+	Action string `query:"action" required:"true" maxLength:"100"`
+	Scope  string `query:"scope" required:"true" maxLength:"600"`
+}) (*reply[api.WhoCan], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	action, scope, err := question(in.Action, in.Scope)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Keeper.WhoCan(by, action, scope)
+	out := api.WhoCan{Users: []api.Permitted{}}
+	for _, p := range list {
+		out.Users = append(out.Users, api.Permitted(p))
+	}
+	return &reply[api.WhoCan]{out}, err
+}
+
+// question reads an action and a scope.
+func question(a, s string) (lockkeeper.Action, lockkeeper.Scope, error) {
+	action, err := lockkeeper.ParseAction(a)
+	if err != nil {
+		return "", "", lockkeeper.Invalid.Errorf("action_unknown", "%v.", err).WithNext("Name one of: %v.", lockkeeper.Actions())
+	}
+	scope, err := lockkeeper.ParseScope(s)
+	if err != nil {
+		return "", "", lockkeeper.Invalid.Errorf("scope_malformed", "%v.", err)
+	}
+	return action, scope, nil
+}
+
+func (s *Server) rotate(ctx context.Context, in *ask[api.Rotate]) (*reply[api.Rotated], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	active, next, err := s.Keeper.RotateKey(ctx, by, in.Body.Algorithm, in.Body.Emergency, in.Body.Reason)
+	return &reply[api.Rotated]{api.Rotated{Active: active, Next: next}}, err
+}
+
+func (s *Server) entries(ctx context.Context, in *struct {
+	Credential
+	From  int64 `query:"from" minimum:"0" doc:"position of the first entry"`
+	Limit int   `query:"limit" minimum:"0" maximum:"1000"`
+	Wait  int   `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait for an entry at most"`
+}) (*reply[api.Entries], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
+	defer cancel()
+	list, err := s.Keeper.Tail(ctx, by, in.From, in.Limit)
+	out := api.Entries{Entries: []any{}, Next: in.From + int64(len(list))}
+	for _, e := range list {
+		out.Entries = append(out.Entries, e)
+	}
+	return &reply[api.Entries]{out}, err
 }
 
 func (s *Server) record(ctx context.Context, in *keyed[api.Artifacts]) (*reply[api.Recorded], error) {

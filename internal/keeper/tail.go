@@ -1,0 +1,95 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// WhoCan lists, with the path of each, the users who may do an action at a scope
+// now. It takes access/read there.
+func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Scope) ([]Permitted, error) {
+	now := k.now()
+	k.mu.RLock()
+	rules := k.rules
+	w := world{k.state, rules}
+	_, err := w.may(by, lockkeeper.ReadAccess, scope, now)
+	k.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	out := []Permitted{}
+	for _, user := range rules.Access.WhoCan(action, scope, now) {
+		out = append(out, Permitted{user, rules.Catalog.PersonOf(user), rules.Access.Check(user, action, scope, now)})
+	}
+	return out, nil
+}
+
+// A Permitted user and the path that permits him.
+type Permitted struct {
+	User     string              `json:"user"`
+	Person   lockkeeper.Person   `json:"person"`
+	Decision lockkeeper.Decision `json:"decision"`
+}
+
+// maxTail bounds the entries of one answer to a follower.
+const maxTail = 1000
+
+// Tail gives the journal's entries from a position on, as they are stored, for
+// followers: at once if there are any, else as soon as there are or ctx ends. It
+// takes journal/export at /. A follower that keeps the position behind the last
+// entry misses none and gets none twice.
+func (k *Keeper) Tail(ctx context.Context, by Caller, from int64, limit int) ([]json.RawMessage, error) {
+	now := k.now()
+	k.mu.RLock()
+	w := world{k.state, k.rules}
+	_, err := w.may(by, lockkeeper.ExportJournal, lockkeeper.Root, now)
+	k.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	if from < 0 {
+		return nil, lockkeeper.Invalid.Errorf("position_malformed", "The position %d lies before the journal.", from).WithNext("Begin at 0.")
+	}
+	if limit <= 0 || limit > maxTail {
+		limit = maxTail
+	}
+	for {
+		k.mu.RLock()
+		size, changed := k.state.Size, k.changed
+		k.mu.RUnlock()
+		if from < size {
+			return k.slice(context.WithoutCancel(ctx), from, min(size, from+int64(limit)))
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return []json.RawMessage{}, nil
+		case <-k.done:
+			return nil, k.Fault()
+		}
+	}
+}
+
+func (k *Keeper) slice(ctx context.Context, from, to int64) ([]json.RawMessage, error) {
+	var out []json.RawMessage
+	for e, err := range k.journal.Entries(ctx, from, to) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, json.RawMessage(e.Data))
+	}
+	return out, nil
+}
+
+// TokenDeployment is the deployment that a token of ours was handed out for, or
+// "" if the token is not ours. Whoever shows that deployment's handle may ask
+// about the token.
+func (k *Keeper) TokenDeployment(raw string) string {
+	c, err := k.ownToken(raw)
+	if err != nil {
+		return ""
+	}
+	return c.Deployment
+}
