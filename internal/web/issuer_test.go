@@ -229,8 +229,10 @@ func TestEvents(t *testing.T) {
 	if at, _ := next(); at.Status != "rejected" {
 		t.Fatalf("the last event: %s", at.Status)
 	}
-	if lines.Scan() && lines.Scan() {
-		t.Error("the stream goes on after the end")
+	for lines.Scan() {
+		if lines.Text() != "" {
+			t.Errorf("the stream goes on after the end: %q", lines.Text())
+		}
 	}
 	body, err := io.ReadAll(again.Body)
 	if err != nil || strings.Count(string(body), "event: deployment") != 1 || !strings.Contains(string(body), `"rejected"`) {
