@@ -2,10 +2,12 @@ package access
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
 
 // maxPaths bounds the assignments that one decision spells out.
@@ -14,20 +16,25 @@ const maxPaths = 16
 // Allowed reports whether user may do action at scope at the moment now: the
 // verdict of Check without its reasons.
 func (x *Index) Allowed(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
-	m := x.users[user]
-	bit := x.actions[action]
-	if m == nil || !m.holds || bit == 0 {
+	m, known := x.users[user]
+	if !known {
 		return false
 	}
-	var levels [maxLevels]lockkeeper.Scope
-	n := lineage(scope, &levels)
+	return x.allowed(m, x.actions[action], x.nearest(scope), millis(now))
+}
+
+func (x *Index) allowed(user int32, bit uint64, at int32, now int64) bool {
+	groups, holds := x.row(user)
+	if !holds {
+		return false
+	}
 	granted := false
-	for _, level := range levels[:n] {
-		node := x.nodes[level]
-		if node == nil {
+	for at >= 0 {
+		n := &x.nodes[at]
+		if at = n.above; n.mask&bit == 0 {
 			continue
 		}
-		grants, denies := node.judge(m, bit, now)
+		grants, denies := x.judge(n, user, groups, bit, now)
 		if denies {
 			return false
 		}
@@ -36,37 +43,42 @@ func (x *Index) Allowed(user string, action lockkeeper.Action, scope lockkeeper.
 	return granted
 }
 
-// judge looks at the assignments of one scope. It walks the shorter of the two
-// lists: the user's principals or the scope's.
-func (n *node) judge(m *member, bit uint64, now lockkeeper.Moment) (grants, denies bool) {
-	if len(n.list) <= len(m.principals) {
-		for i := range n.list {
-			g := &n.list[i]
-			if g.mask&bit == 0 || !g.holdsAt(now) {
-				continue
-			}
-			if _, mine := slices.BinarySearch(m.principals, g.to); !mine {
-				continue
-			}
-			if g.deny {
-				return grants, true
+// judge looks at what of gives to Check: whether any of it grants, and whether
+// any of it denies.
+func (x *Index) judge(n *node, user int32, groups set, bit uint64, now int64) (grants, denies bool) {
+	for i := x.first(n, user); i < n.groups && x.grants[i].to == user; i++ {
+		if x.about(i, bit) && x.holdsAt(i, now) {
+			if x.denies(i) {
+				return false, true
 			}
 			grants = true
+		}
+	}
+	if n.marks < 0 {
+		for i := n.groups; i < n.end; i++ {
+			if groups.has(x.grants[i].to) && x.about(i, bit) && x.holdsAt(i, now) {
+				if x.denies(i) {
+					return false, true
+				}
+				grants = true
+			}
 		}
 		return grants, false
 	}
-	for _, p := range m.principals {
-		part := n.by[p]
-		for i := part[0]; i < part[1]; i++ {
-			g := &n.list[i]
-			if g.mask&bit == 0 || !g.holdsAt(now) {
-				continue
+	m, before := &x.marks[n.marks], 0
+	for w, held := range m.held {
+		for both := held & groups[w]; both != 0; both &= both - 1 {
+			k := before + bits.OnesCount64(held&(both&-both-1))
+			for i := m.starts[k]; i < m.starts[k+1]; i++ {
+				if x.about(i, bit) && x.holdsAt(i, now) {
+					if x.denies(i) {
+						return false, true
+					}
+					grants = true
+				}
 			}
-			if g.deny {
-				return grants, true
-			}
-			grants = true
 		}
+		before += bits.OnesCount64(held)
 	}
 	return grants, false
 }
@@ -74,9 +86,10 @@ func (n *node) judge(m *member, bit uint64, now lockkeeper.Moment) (grants, deni
 // WhoCan lists the users who may do action at scope at the moment now, sorted
 // by name.
 func (x *Index) WhoCan(action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) []string {
+	bit, node, t := x.actions[action], x.nearest(scope), millis(now)
 	var out []string
-	for name := range x.users {
-		if x.Allowed(name, action, scope, now) {
+	for name, user := range x.users {
+		if x.allowed(user, bit, node, t) {
 			out = append(out, name)
 		}
 	}
@@ -102,21 +115,22 @@ func (x *Index) Check(user string, action lockkeeper.Action, scope lockkeeper.Sc
 	if x.barred(&d, user, action, n) {
 		return d
 	}
-	grants, denies, others := x.sift(user, x.actions[action], levels[:n], now)
+	m := x.users[user]
+	grants, denies, others := x.sift(m, x.actions[action], scope, now)
 	switch {
 	case len(denies) > 0:
 		d.Code = "denied_by_assignment"
-		d.Because = x.spell(user, append(slices.Clone(denies), grants...), now)
+		d.Because = x.spell(user, m, append(slices.Clone(denies), grants...), now)
 		d.Sentence = fmt.Sprintf("A deny forbids %s to %s: %s.", user, d.Subject, d.Because[0].Sentence)
-		d.Next = "A deny wins over every grant; ask an access administrator about the assignment " + denies[0].name + "."
+		d.Next = "A deny wins over every grant; ask an access administrator about the assignment " + denies[0].Name + "."
 	case len(grants) > 0:
 		d.Verdict, d.Code = lockkeeper.Pass, "granted"
-		d.Because = x.spell(user, grants, now)
+		d.Because = x.spell(user, m, grants, now)
 		d.Sentence = d.Because[0].Sentence + "."
 		d.Until = until(now, grants, denies, others)
 	default:
 		d.Code = "not_granted"
-		d.Because = x.spell(user, slices.DeleteFunc(others, func(g found) bool { return g.deny }), now)
+		d.Because = x.spell(user, m, slices.DeleteFunc(others, func(g found) bool { return g.Deny }), now)
 		d.Sentence = fmt.Sprintf("No role of %s allows %s.", user, d.Subject)
 		d.Next = x.remedy(action, scope)
 	}
@@ -148,37 +162,41 @@ func (x *Index) barred(d *lockkeeper.Decision, user string, action lockkeeper.Ac
 	return true
 }
 
-// A found grant is one that concerns the question, with the scope it stands at.
+// A found grant is one that concerns the question, as the catalog has it.
 type found struct {
-	grant
-	at lockkeeper.Scope
+	*catalog.Assignment
+	group int32 // that it is for; -1: the user himself
+}
+
+func (f found) holdsAt(now lockkeeper.Moment) bool {
+	return !now.Before(f.Start) && (f.End.IsZero() || now.Before(f.End))
 }
 
 // sift collects the assignments that concern a question: those that grant and
 // deny now, and those of another time. Each list is sorted by name.
-func (x *Index) sift(user string, bit uint64, levels []lockkeeper.Scope, now lockkeeper.Moment) (grants, denies, others []found) {
-	for _, level := range levels {
-		n := x.nodes[level]
-		if n == nil {
-			continue
-		}
-		for _, p := range x.users[user].principals {
-			part := n.by[p]
-			for _, g := range n.list[part[0]:part[1]] {
-				switch {
-				case g.mask&bit == 0:
-				case !g.holdsAt(now):
-					others = append(others, found{g, level})
-				case g.deny:
-					denies = append(denies, found{g, level})
-				default:
-					grants = append(grants, found{g, level})
-				}
+func (x *Index) sift(user int32, bit uint64, scope lockkeeper.Scope, now lockkeeper.Moment) (grants, denies, others []found) {
+	for at := x.nearest(scope); at >= 0; at = x.nodes[at].above {
+		for _, i := range x.of(&x.nodes[at], user) {
+			if !x.about(i, bit) {
+				continue
+			}
+			a := x.c.Assignments[x.names[i]]
+			f := found{&a, -1}
+			if a.Principal.Kind == lockkeeper.GroupPrincipal {
+				f.group = x.grants[i].to
+			}
+			switch {
+			case !x.holdsAt(i, millis(now)):
+				others = append(others, f)
+			case a.Deny:
+				denies = append(denies, f)
+			default:
+				grants = append(grants, f)
 			}
 		}
 	}
 	for _, list := range [][]found{grants, denies, others} {
-		slices.SortFunc(list, func(a, b found) int { return strings.Compare(a.name, b.name) })
+		slices.SortFunc(list, func(a, b found) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return grants, denies, others
 }
@@ -190,7 +208,7 @@ func until(now lockkeeper.Moment, lists ...[]found) *lockkeeper.Moment {
 	all := slices.Concat(lists...)
 	var moments []lockkeeper.Moment
 	for _, g := range all {
-		for _, m := range []lockkeeper.Moment{g.start, g.end} {
+		for _, m := range []lockkeeper.Moment{g.Start, g.End} {
 			if now.Before(m) {
 				moments = append(moments, m)
 			}
@@ -202,8 +220,8 @@ func until(now lockkeeper.Moment, lists ...[]found) *lockkeeper.Moment {
 		granted, denied := false, false
 		for i := range all {
 			if all[i].holdsAt(m) {
-				denied = denied || all[i].deny
-				granted = granted || !all[i].deny
+				denied = denied || all[i].Deny
+				granted = granted || !all[i].Deny
 			}
 		}
 		if denied || !granted {
@@ -214,28 +232,28 @@ func until(now lockkeeper.Moment, lists ...[]found) *lockkeeper.Moment {
 }
 
 // spell makes a decision of each assignment, at most maxPaths of them.
-func (x *Index) spell(user string, list []found, now lockkeeper.Moment) []lockkeeper.Decision {
+func (x *Index) spell(user string, m int32, list []found, now lockkeeper.Moment) []lockkeeper.Decision {
 	if len(list) == 0 {
 		return nil
 	}
-	from := x.reach(x.users[user].direct)
+	from := x.reach(x.direct[m])
 	var out []lockkeeper.Decision
 	for _, g := range list[:min(len(list), maxPaths)] {
-		d := lockkeeper.Decision{Subject: "assignment " + g.name, Verdict: lockkeeper.Pass, Code: "grants", Sentence: x.path(user, from, g)}
-		if g.deny {
+		d := lockkeeper.Decision{Subject: "assignment " + g.Name, Verdict: lockkeeper.Pass, Code: "grants", Sentence: x.path(user, from, g)}
+		if g.Deny {
 			d.Verdict, d.Code = lockkeeper.Fail, "denies"
 		}
 		switch {
-		case now.Before(g.start):
+		case now.Before(g.Start):
 			d.Verdict, d.Code = lockkeeper.Fail, "not_started"
-			d.Sentence += ", from " + g.start.String()
+			d.Sentence += ", from " + g.Start.String()
 		case !g.holdsAt(now):
 			d.Verdict, d.Code = lockkeeper.Fail, "ended"
-			d.Sentence += ", ended " + g.end.String()
-		case !g.end.IsZero():
-			d.Sentence += ", until " + g.end.String()
-			if !g.deny {
-				end := g.end
+			d.Sentence += ", ended " + g.End.String()
+		case !g.End.IsZero():
+			d.Sentence += ", until " + g.End.String()
+			if !g.Deny {
+				end := g.End
 				d.Until = &end
 			}
 		}
@@ -246,14 +264,13 @@ func (x *Index) spell(user string, list []found, now lockkeeper.Moment) []lockke
 
 // path is the way from the user to what the assignment gives him:
 // user ann → group release-managers → group leads → role release-manager → at /projects/p.
-func (x *Index) path(user string, from map[string]string, g found) string {
-	a := x.c.Assignments[g.name]
-	steps := []string{"at " + string(g.at), "role " + a.Role}
-	if g.deny {
-		steps[1] = "denied role " + a.Role
+func (x *Index) path(user string, from map[int32]int32, g found) string {
+	steps := []string{"at " + string(g.Scope), "role " + g.Role}
+	if g.Deny {
+		steps[1] = "denied role " + g.Role
 	}
-	if a.Principal.Kind == lockkeeper.GroupPrincipal {
-		for group := a.Principal.Name; group != ""; group = from[group] {
+	if g.group >= 0 {
+		for _, group := range x.way(from, g.group) {
 			steps = append(steps, "group "+group)
 		}
 	}

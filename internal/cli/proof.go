@@ -99,25 +99,50 @@ func (a *app) journalCommand() *cobra.Command {
 type opener func(context.Context) (*journal.Reader, error)
 
 func (a *app) verifyJournal(open opener) *cobra.Command {
-	return &cobra.Command{Use: "verify", Short: "Recompute the whole journal and check its signature", Args: cobra.NoArgs, Example: "  lockkeeper journal verify --data ./data --keys keys.json",
-		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := open(c.Context())
+	var fold bool
+	c := &cobra.Command{Use: "verify", Short: "Recompute the whole journal and check its signature", Args: cobra.NoArgs,
+		Long: `Recompute the whole journal: each entry's leaf and its place in the tree, the
+signed head, the checkpoint outside the database and the digest of each catalog
+document. With --fold also fold every entry with the rules of this release, and
+compare the state with each one that was recorded on the way.`,
+		Example: "  lockkeeper journal verify --data ./data --keys keys.json\n  lockkeeper journal verify --data ./data --fold --output json"}
+	c.Flags().BoolVar(&fold, "fold", false, "fold the entries, too, and compare with the recorded states")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		r, err := open(c.Context())
+		if err != nil {
+			return brokenError(err)
+		}
+		defer r.Close()
+		progress := func(done, total int64) {
+			if total > 100_000 {
+				fmt.Fprintf(a.err, "\r%d of %d entries", done, total)
+			}
+		}
+		var verified verified
+		if verified.Report, err = journal.Verify(c.Context(), r, progress); err != nil {
+			return brokenError(err)
+		}
+		if fold {
+			n, err := keeper.Refold(c.Context(), r, progress)
 			if err != nil {
 				return brokenError(err)
 			}
-			defer r.Close()
-			report, err := journal.Verify(c.Context(), r, func(done, total int64) {
-				if total > 100_000 {
-					fmt.Fprintf(a.err, "\r%d of %d entries", done, total)
-				}
-			})
-			if err != nil {
-				return brokenError(err)
+			verified.States = &n
+		}
+		return a.print(verified, func(w io.Writer) {
+			fmt.Fprintf(w, "The journal %q holds: %d entries, %d documents, root %s, signed.\n", verified.Origin, verified.Entries, verified.Documents, verified.Root)
+			if fold {
+				fmt.Fprintf(w, "It folds, and %d recorded states come out as they were recorded.\n", *verified.States)
 			}
-			return a.print(report, func(w io.Writer) {
-				fmt.Fprintf(w, "The journal %q holds: %d entries, %d documents, root %s, signed.\n", report.Origin, report.Entries, report.Documents, report.Root)
-			})
-		}}
+		})
+	}
+	return c
+}
+
+// verified is what journal verify answers.
+type verified struct {
+	journal.Report
+	States *int `json:"states,omitempty"` // recorded states that were compared
 }
 
 // brokenError makes a broken journal a refusal that says where.

@@ -218,6 +218,6 @@ func (j *Journal) Settle(ctx context.Context) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
-	j.edge, j.unknown = report.edge, false
+	j.edge, j.unknown = report.peaks.edge(), false
 	return j.Head(), j.keepOutside(j.Head())
 }

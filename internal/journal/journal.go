@@ -85,6 +85,11 @@ type Options struct {
 	Signer   note.Signer
 	Verifier note.Verifier
 	Lock     *Lock // of Dir; nil: Open takes it
+
+	// Behind, if not nil, gives the position from which on everything must be
+	// verified before Open returns; what stands before it is left to
+	// VerifyBehind. The reader that it gets has not been verified.
+	Behind func(context.Context, *Reader) (int64, error)
 }
 
 // ErrUnknown says that a commit reported an error and may have happened all the
@@ -112,6 +117,7 @@ type Journal struct {
 	conn    *sql.Conn // the one connection that writes
 	insert  statements
 	edge    map[int64]tlog.Hash // stored hashes that the next leaf may need
+	behind  int64               // entries before this were not verified by Open
 	unknown bool                // a commit's outcome is unknown
 	outside *os.File            // the last checkpoint, outside the database
 	commit  func(context.Context, *sql.Conn) error
@@ -154,7 +160,17 @@ func (j *Journal) open(ctx context.Context) error {
 		return lockkeeper.Conflict.Errorf("journal_of_another", "The journal in %s is %q, not %q.", j.options.Dir, j.Reader.origin, j.options.Origin).
 			WithNext("Start with the settings that the folder was made with, or with another folder.")
 	}
-	report, err := Verify(ctx, j.Reader, nil)
+	var report Report
+	if j.options.Behind != nil {
+		if j.behind, err = j.options.Behind(ctx, j.Reader); err != nil {
+			return err
+		}
+	}
+	if j.behind > 0 {
+		report, err = verifyFrom(ctx, j.Reader, j.behind, nil)
+	} else {
+		report, err = Verify(ctx, j.Reader, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -165,11 +181,20 @@ func (j *Journal) open(ctx context.Context) error {
 	if behind > 0 {
 		return &Broken{report.Entries, fmt.Sprintf("%d entries stand behind the signed head", behind)}
 	}
-	j.edge = report.edge
+	j.edge = report.peaks.edge()
 	if j.outside, err = os.OpenFile(outsidePath(j.options.Dir), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return unusable(outsidePath(j.options.Dir), err)
 	}
 	return j.connect(ctx)
+}
+
+// VerifyBehind verifies what Open left out. It takes as long as reading all of
+// it does, and may run while the journal is in use.
+func (j *Journal) VerifyBehind(ctx context.Context) error {
+	if j.behind == 0 {
+		return nil
+	}
+	return verifyBefore(ctx, j.Reader, j.behind)
 }
 
 // connect takes a fresh writing connection and prepares its statements.

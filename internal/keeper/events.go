@@ -14,6 +14,7 @@ import (
 // meaning is never changed in place: a new version is added.
 var eventKinds = map[string]func() event{
 	"journal.started/1":     func() event { return new(journalStarted) },
+	"state.recorded/1":      func() event { return new(stateRecorded) },
 	"key.begun/1":           func() event { return new(keyBegun) },
 	"key.rotated/1":         func() event { return new(keyRotated) },
 	"token.revoked/1":       func() event { return new(tokenRevoked) },

@@ -25,6 +25,14 @@ type Options struct {
 	Issuer string           // URL under which tokens are verified; their iss
 	Log    *slog.Logger     // default: discard
 	Clock  func() time.Time // default: time.Now
+
+	// Every RecordEvery entries the state is recorded for the next start; default
+	// 10,000.
+	RecordEvery int64
+	// Up to VerifyWhole entries a start verifies the whole journal before it
+	// serves; past it, it verifies from the recorded state on, and the rest while
+	// it serves. Default 100,000.
+	VerifyWhole int64
 }
 
 // A Keeper is an open Lockkeeper. It is safe for use by many goroutines.
@@ -41,6 +49,9 @@ type Keeper struct {
 	urgent chan *request // ends and revocations: nothing may stand before them
 	stop   chan struct{}
 	done   chan struct{}
+
+	tending sync.WaitGroup     // what runs beside the writer
+	cancel  context.CancelFunc // ends it
 
 	work    *core // owned by the writer
 	started time.Time
@@ -72,8 +83,10 @@ const (
 )
 
 // Open opens the keeper of a data folder. It takes the folder for this process,
-// verifies the whole journal, folds it, and starts the writer. What Open cannot
-// believe it refuses; nothing is mended silently.
+// verifies the journal, folds it, and starts the writer. What Open cannot
+// believe it refuses; nothing is mended silently. The old part of a large
+// journal is verified while the keeper serves, from a state that the verified
+// part vouches for; a keeper that finds it broken stops.
 func Open(ctx context.Context, o Options) (*Keeper, error) {
 	if o.Origin == "" {
 		o.Origin = "lockkeeper"
@@ -84,6 +97,12 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.RecordEvery <= 0 {
+		o.RecordEvery = recordEvery
+	}
+	if o.VerifyWhole <= 0 {
+		o.VerifyWhole = verifyWhole
+	}
 	k := &Keeper{options: o, log: o.Log, queue: make(chan *request, queueLength), urgent: make(chan *request, 64),
 		stop: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		signIns: make(chan struct{}, 2), limits: map[string]*rate.Limiter{}}
@@ -92,6 +111,9 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 		return nil, err
 	}
 	go k.write()
+	var tending context.Context
+	tending, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	k.tending.Go(func() { k.tend(tending) })
 	if err := k.beginRings(ctx); err != nil {
 		k.Close()
 		return nil, err
@@ -111,7 +133,7 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 	}
 	k.ring.sealed = k.sealed
 	k.journal, err = journal.Open(ctx, journal.Options{Dir: k.options.Dir, Origin: k.options.Origin,
-		Signer: k.keys.checkpoint, Verifier: k.keys.verifier, Lock: k.lock})
+		Signer: k.keys.checkpoint, Verifier: k.keys.verifier, Lock: k.lock, Behind: k.behind})
 	if err != nil {
 		return err
 	}
@@ -145,25 +167,14 @@ func (k *Keeper) begin(ctx context.Context) error {
 	return k.publish([]step{s})
 }
 
-// reload folds the journal from its beginning into two states: one that the
-// writer decides on, and one that readers see.
+// reload folds the journal into two states: one that the writer decides on, and
+// one that readers see.
 func (k *Keeper) reload(ctx context.Context) error {
-	work, committed := newState(), newState()
-	for stored, err := range k.journal.Entries(ctx, 0, 0) {
-		if err != nil {
-			return err
-		}
-		e, ev, err := readEntry(stored.Data)
-		if err != nil {
-			return err
-		}
-		if err := work.apply(e, ev); err != nil {
-			return err
-		}
-		if err := committed.apply(e, ev); err != nil {
-			return err
-		}
+	states, err := k.states(ctx, 2, 0)
+	if err != nil {
+		return err
 	}
+	work, committed := states[0], states[1]
 	rules, err := k.rulesOf(ctx, work.Revision)
 	if err != nil {
 		return err
@@ -204,6 +215,8 @@ func (k *Keeper) Close() error {
 	}
 	k.mu.Unlock()
 	<-k.done
+	k.cancel()
+	k.tending.Wait()
 	return k.release()
 }
 

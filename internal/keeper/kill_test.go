@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -66,7 +67,15 @@ func load(dir string) error {
 		fmt.Println(line)
 	}
 	start := int(k.Size()) * 1000
-	failed := make(chan error, 16)
+	failed := make(chan error, 17)
+	go func() { // it may be killed while it records its state, too
+		for {
+			if err := k.recordState(ctx, k.Size()); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
 	for g := range 16 {
 		go func() {
 			for i := 0; ; i++ {
@@ -151,7 +160,7 @@ func killed(t *testing.T, dir string, lines int) []string {
 func checkAcknowledged(t *testing.T, dir string, lines []string) {
 	t.Helper()
 	ctx := context.Background()
-	k, err := Open(ctx, Options{Dir: dir, Issuer: "https://lockkeeper.example"})
+	k, err := Open(ctx, Options{Dir: dir, Issuer: "https://lockkeeper.example", VerifyWhole: 1})
 	if err != nil {
 		t.Fatalf("after the kill: %v", err)
 	}
@@ -187,6 +196,16 @@ func checkAcknowledged(t *testing.T, dir string, lines []string) {
 	one, err := k.state.Digest()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n, err := Refold(ctx, k.journal.Reader, nil); err != nil {
+		t.Errorf("after %d recorded states: %v", n, err)
+	}
+	states, err := filepath.Glob(filepath.Join(dir, "snapshot-*"))
+	if err != nil || len(states) == 0 {
+		t.Fatalf("no state was recorded: %v", err)
+	}
+	for _, s := range states {
+		os.Remove(s)
 	}
 	if err := k.reload(ctx); err != nil {
 		t.Fatal(err)

@@ -416,7 +416,27 @@ func (s *simulation) command() (Caller, command) {
 		l := rapid.SampledFrom(s.laws).Draw(t, "law")
 		return Caller{User: "dora"}, applyCatalog{Base: s.core.Revision.Number, Rules: l.rules}
 	}
+	if choice == 15 && rapid.Bool().Draw(t, "record") {
+		digest, err := s.core.State.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Caller{Keeper: true}, recordState{s.core.Size, digest}
+	}
 	return Caller{Keeper: true}, sweep{}
+}
+
+// restart goes on with the states as a restart reads them back.
+func (s *simulation) restart() {
+	for _, at := range []**State{&s.core.State, &s.mirror} {
+		data, err := marshal(*at)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if *at, err = readState(data, (*at).Size); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 }
 
 func (s *simulation) step() {
@@ -440,6 +460,9 @@ func (s *simulation) step() {
 				s.reader.law = l
 			}
 		}
+	}
+	if rapid.IntRange(0, 3).Draw(s.t, "restart") == 0 {
+		s.restart()
 	}
 	s.check(out)
 	if key != "" && out.err == nil && len(out.records) > 0 {
@@ -510,7 +533,7 @@ func TestSimulation(t *testing.T) {
 			total[k] += n
 		}
 	})
-	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false"} {
+	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "state.record true"} {
 		if total[must] == 0 {
 			t.Errorf("the simulation never saw: %s (it saw %v)", must, total)
 		}

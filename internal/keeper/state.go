@@ -18,6 +18,7 @@ type State struct {
 	Log      Log      `json:"log"`
 	Setup    Setup    `json:"setup"`
 	Revision Revision `json:"revision"` // the catalog in force
+	Recorded int64    `json:"recorded"` // entries after which the state was last recorded
 
 	// Keys that tokens are signed with, by algorithm: ES256 and RS256.
 	Keys map[string]*KeyRing `json:"keys"`
