@@ -208,8 +208,16 @@ func (c grantToken) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 		return nil, nil, lockkeeper.Forbidden.Errorf("lease_ended", "The lease ends at %s, too soon for a token.", d.Lease.Ends).
 			WithNext("Start a new run and ask again.")
 	}
-	return []event{&tokenGranted{Deployment: d.ID, Lease: d.Lease.ID, ID: c.ID, Audience: c.Audience, Subject: d.Lease.Subject, Expires: expires,
-			Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Job: c.Job.JobKey(), Handle: c.Handle, Standing: standing, Revision: w.Revision.Number}},
+	spelled, err := marshal(standing)
+	if err != nil {
+		return nil, nil, err
+	}
+	ev := &tokenGranted{Deployment: d.ID, Lease: d.Lease.ID, ID: c.ID, Audience: c.Audience, Subject: d.Lease.Subject, Expires: expires,
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Job: c.Job.JobKey(), Handle: c.Handle, StandingDigest: lockkeeper.DigestOf(spelled), Revision: w.Revision.Number}
+	if ev.StandingDigest != d.Lease.Standing {
+		ev.Standing = &standing
+	}
+	return []event{ev},
 		granted{ID: c.ID, Deployment: d.ID, Subject: d.Lease.Subject, Audience: c.Audience, At: now, Expires: expires, Revision: w.Revision.Number, Ask: d.Ask, Digest: d.Digest}, nil
 }
 

@@ -91,6 +91,7 @@ type Lease struct {
 	Gate       lockkeeper.Decision `json:"gate"`                 // what let it through
 	Tokens     int                 `json:"tokens"`               // handed out so far
 	TokensTill lockkeeper.Moment   `json:"tokens_till,omitzero"` // when the last of them ends
+	Standing   lockkeeper.Digest   `json:"standing,omitempty"`   // of what stood at the last of them
 	Revoked    []string            `json:"revoked,omitempty"`    // ids of tokens that were revoked; at most maxRevoked
 }
 

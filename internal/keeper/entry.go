@@ -65,15 +65,21 @@ type event interface {
 	subjects() []string
 }
 
-// record renders an event as the bytes that are stored and hashed.
+// record renders an event as the bytes that are stored and hashed: the entry as
+// encoding/json would write it, without reading the body a second time.
 func record(e Entry, ev event) ([]byte, Entry, error) {
 	body, err := marshal(ev)
 	if err != nil {
 		return nil, e, err
 	}
 	e.Kind, e.Version, e.Body = ev.kind(), ev.version(), body
-	data, err := marshal(e)
-	return data, e, err
+	bare := e
+	bare.Body = json.RawMessage("0")
+	data, err := marshal(bare)
+	if err != nil {
+		return nil, e, err
+	}
+	return append(data[:len(data)-len("0}")], append(body, '}')...), e, nil
 }
 
 // marshal is encoding/json without the escaping that is meant for HTML.

@@ -416,18 +416,22 @@ func (ev *leaseRenewed) on(d *Deployment) { d.Lease.Ends = ev.Ends }
 // after this entry is durable.
 type tokenGranted struct {
 	one
-	Deployment   string              `json:"deployment"`
-	Lease        string              `json:"lease"`
-	ID           string              `json:"jti"`
-	Audience     string              `json:"audience"`
-	Subject      string              `json:"subject"`
-	Expires      lockkeeper.Moment   `json:"expires"`
-	Token        lockkeeper.Digest   `json:"token"`
-	TokenExpires lockkeeper.Moment   `json:"token_expires"`
-	Job          lockkeeper.Digest   `json:"job"`
-	Handle       lockkeeper.Digest   `json:"handle"`
-	Standing     lockkeeper.Decision `json:"standing"`
-	Revision     int                 `json:"revision"`
+	Deployment   string            `json:"deployment"`
+	Lease        string            `json:"lease"`
+	ID           string            `json:"jti"`
+	Audience     string            `json:"audience"`
+	Subject      string            `json:"subject"`
+	Expires      lockkeeper.Moment `json:"expires"`
+	Token        lockkeeper.Digest `json:"token"`
+	TokenExpires lockkeeper.Moment `json:"token_expires"`
+	Job          lockkeeper.Digest `json:"job"`
+	Handle       lockkeeper.Digest `json:"handle"`
+	Revision     int               `json:"revision"`
+
+	// What still stood. It is written out when it is another than at the last
+	// token of this lease, whose entry names the same digest.
+	Standing       *lockkeeper.Decision `json:"standing,omitempty"`
+	StandingDigest lockkeeper.Digest    `json:"standing_digest"`
 }
 
 func (*tokenGranted) kind() string { return "token.granted" }
@@ -440,6 +444,7 @@ func (ev *tokenGranted) apply(s *State, e Entry) error {
 }
 func (ev *tokenGranted) on(d *Deployment) {
 	d.Lease.Tokens++
+	d.Lease.Standing = ev.StandingDigest
 	if d.Lease.TokensTill.Before(ev.Expires) {
 		d.Lease.TokensTill = ev.Expires
 	}

@@ -70,6 +70,7 @@ type seen struct {
 	job      lockkeeper.Digest
 	handle   lockkeeper.Digest
 	ended    bool
+	standing lockkeeper.Digest
 }
 
 func (r *reader) who(user string) string {
@@ -253,6 +254,13 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("a token for another job (invariant 7)")
 		case !r.enough(d) || !r.entitled(d):
 			return fmt.Errorf("a token after a right was lost (invariant 5)")
+		case ev.Standing == nil && d.standing != ev.StandingDigest:
+			return fmt.Errorf("nothing says what stood when the token was granted")
+		}
+		if d.standing = ev.StandingDigest; ev.Standing != nil {
+			if b, err := marshal(*ev.Standing); err != nil || lockkeeper.DigestOf(b) != ev.StandingDigest {
+				return fmt.Errorf("what stood has another digest")
+			}
 		}
 		return r.use(ev.Token, ev.Deployment)
 	case *deploymentEnded:
@@ -480,6 +488,9 @@ func (s *simulation) check(out step) {
 		e, ev, err := readEntry(r.Data)
 		if err != nil {
 			s.t.Fatal(err)
+		}
+		if whole, err := marshal(e); err != nil || string(whole) != string(r.Data) {
+			s.t.Fatalf("entry %d is stored in another form than encoding/json gives: %s", e.Seq, r.Data)
 		}
 		if err := s.reader.read(e, ev); err != nil {
 			s.t.Fatalf("entry %d %s: %v\n%s", e.Seq, e.Kind, err, r.Data)

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -31,68 +30,126 @@ func decodeSegment(s string) ([]byte, error) {
 // at any depth, nesting deeper than 16, invalid UTF-8 and anything behind the
 // object are refused.
 func object(data []byte) (map[string]json.RawMessage, error) {
-	if err := checkJSON(data); err != nil {
+	s, err := newScan(data)
+	if err != nil {
 		return nil, err
 	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(data, &m); err != nil || m == nil {
+	s.members = map[string]json.RawMessage{}
+	if s.next() != '{' {
 		return nil, fmt.Errorf("it is no JSON object")
 	}
-	return m, nil
+	return s.members, s.value(0)
 }
 
-// checkJSON walks the whole text once.
-func checkJSON(data []byte) error {
-	if !utf8.Valid(data) {
-		return fmt.Errorf("it is not UTF-8")
+// A scan walks once over a text that is known to be JSON.
+type scan struct {
+	data    []byte
+	at      int
+	members map[string]json.RawMessage // of the outermost object; nil: nobody asks
+}
+
+func newScan(data []byte) (*scan, error) {
+	switch {
+	case !utf8.Valid(data):
+		return nil, fmt.Errorf("it is not UTF-8")
+	case hasLoneSurrogate(data):
+		return nil, fmt.Errorf("it has half a character")
+	case !json.Valid(data):
+		return nil, fmt.Errorf("it is no JSON, or something follows it")
 	}
-	if hasLoneSurrogate(data) {
-		return fmt.Errorf("it has half a character")
+	return &scan{data: data}, nil
+}
+
+// next passes over blanks and gives the byte behind them.
+func (s *scan) next() byte {
+	for {
+		switch c := s.data[s.at]; c {
+		case ' ', '\t', '\r', '\n':
+			s.at++
+		default:
+			return c
+		}
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	if err := checkValue(dec, 0); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return fmt.Errorf("something follows the JSON")
+}
+
+// value passes over a value and refuses what encoding/json would let pass.
+func (s *scan) value(depth int) error {
+	switch s.next() {
+	case '{', '[':
+		if depth >= maxDepth {
+			return fmt.Errorf("it is nested deeper than %d", maxDepth)
+		}
+		return s.nested(depth)
+	case '"':
+		s.text()
+	default: // a number or a word
+		for s.at < len(s.data) && !strings.ContainsRune(" \t\r\n,]}", rune(s.data[s.at])) {
+			s.at++
+		}
 	}
 	return nil
 }
 
-func checkValue(dec *json.Decoder, depth int) error {
-	t, err := dec.Token()
-	if err != nil {
-		return fmt.Errorf("it is no JSON")
+// nested passes over an object or an array.
+func (s *scan) nested(depth int) error {
+	isObject := s.data[s.at] == '{'
+	var seen map[string]json.RawMessage
+	if seen = s.members; isObject && (depth > 0 || seen == nil) {
+		seen = map[string]json.RawMessage{}
 	}
-	d, isDelim := t.(json.Delim)
-	if !isDelim {
-		return nil
-	}
-	if depth >= maxDepth {
-		return fmt.Errorf("it is nested deeper than %d", maxDepth)
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		if d == '{' {
-			t, err := dec.Token()
-			name, isName := t.(string)
-			if err != nil || !isName {
-				return fmt.Errorf("it is no JSON")
-			}
-			if seen[name] {
-				return fmt.Errorf("it has a member twice")
-			}
-			seen[name] = true
+	for s.at++; ; {
+		switch s.next() {
+		case '}', ']':
+			s.at++
+			return nil
+		case ',':
+			s.at++
+			continue
 		}
-		if err := checkValue(dec, depth+1); err != nil {
+		if !isObject {
+			if err := s.value(depth + 1); err != nil {
+				return err
+			}
+			continue
+		}
+		name, err := s.name()
+		if err != nil {
 			return err
 		}
+		if _, twice := seen[name]; twice {
+			return fmt.Errorf("it has a member twice")
+		}
+		s.next()
+		from := s.at
+		if err := s.value(depth + 1); err != nil {
+			return err
+		}
+		seen[name] = s.data[from:s.at:s.at]
 	}
-	if _, err := dec.Token(); err != nil {
-		return fmt.Errorf("it is no JSON")
+}
+
+// name reads the name of a member and passes over the colon.
+func (s *scan) name() (name string, err error) {
+	from := s.at
+	s.text()
+	if raw := s.data[from:s.at]; bytes.IndexByte(raw, '\\') < 0 {
+		name = string(raw[1 : len(raw)-1])
+	} else {
+		err = json.Unmarshal(raw, &name)
 	}
-	return nil
+	s.next()
+	s.at++ // the colon
+	return name, err
+}
+
+// text passes over a text.
+func (s *scan) text() {
+	for s.at++; s.data[s.at] != '"'; s.at++ {
+		if s.data[s.at] == '\\' {
+			s.at++
+		}
+	}
+	s.at++
 }
 
 // hasLoneSurrogate finds \uD800 to \uDFFF escapes that are no pair:

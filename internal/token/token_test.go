@@ -4,10 +4,16 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
 )
 
 func TestMint(t *testing.T) {
@@ -124,7 +130,8 @@ func TestJSONSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen++
-		err = checkJSON(data)
+		err = strict(data)
+		agreeOnJSON(t.Errorf, data)
 		strict := strings.Contains(name, "duplicated") || strings.Contains(name, "surrogate") || strings.Contains(name, "noncharacter")
 		if name[0] == 'n' && err == nil || name[0] == 'y' && err != nil && !strict {
 			t.Errorf("%s: %v", name, err)
@@ -133,6 +140,107 @@ func TestJSONSuite(t *testing.T) {
 	if seen == 0 {
 		t.Skip("the JSON test suite is not beside this checkout")
 	}
+}
+
+func strict(data []byte) error {
+	s, err := newScan(data)
+	if err == nil {
+		err = s.value(0)
+	}
+	return err
+}
+
+// reference reads a text token by token with encoding/json.
+func reference(data []byte) error {
+	if !utf8.Valid(data) || hasLoneSurrogate(data) {
+		return errors.New("no characters")
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if err := referenceValue(dec, 0); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("something follows")
+	}
+	return nil
+}
+
+func referenceValue(dec *json.Decoder, depth int) error {
+	t, err := dec.Token()
+	d, isDelim := t.(json.Delim)
+	if err != nil || !isDelim {
+		return err
+	}
+	if depth >= maxDepth {
+		return errors.New("too deep")
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		if d == '{' {
+			t, err := dec.Token()
+			name, isName := t.(string)
+			if err != nil || !isName || seen[name] {
+				return errors.New("a name is none, or comes twice")
+			}
+			seen[name] = true
+		}
+		if err := referenceValue(dec, depth+1); err != nil {
+			return err
+		}
+	}
+	_, err = dec.Token()
+	return err
+}
+
+func agreeOnJSON(errorf func(string, ...any), data []byte) {
+	want, got := reference(data), strict(data)
+	if (want == nil) != (got == nil) {
+		errorf("%q: %v, and by the reference %v", data, got, want)
+		return
+	}
+	members, err := object(data)
+	var all map[string]json.RawMessage
+	isObject := want == nil && json.Unmarshal(data, &all) == nil && all != nil
+	if isObject != (err == nil) {
+		errorf("%q: as an object %v", data, err)
+	}
+	for name, raw := range all {
+		if isObject && (len(members) != len(all) || string(members[name]) != string(raw)) {
+			errorf("%q: the member %q is %q", data, name, members[name])
+		}
+	}
+}
+
+// TestStrictJSON compares with the reference on texts that are nearly JSON.
+func TestStrictJSON(t *testing.T) {
+	pieces := []string{"{", "}", "[", "]", ",", ":", `"a"`, `"\u0061"`, `"b"`, `"\\"`, `"\""`, `""`, "1", "-1.5e3", "true", "null", " ", "\n", `"{"`, `{"a":1}`, `[1,{"a":{}}]`,
+		`{"a":1,"a":2}`, `{"a":{"b":1,"\u0062":2}}`, `"\ud83d\ude00"`, `"\ud83d"`, "\xff", "é", "x", "[[[[[[[[", "]]]]]]]]", `{"a":`}
+	valid := 0
+	rapid.Check(t, func(t *rapid.T) {
+		for range 50 {
+			text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 6).Draw(t, "pieces"), "")
+			if rapid.Bool().Draw(t, "inside") {
+				text = `{"a":[` + text + `],"b":{"c":` + text + `}}`
+			}
+			if reference([]byte(text)) == nil {
+				valid++
+			}
+			agreeOnJSON(t.Fatalf, []byte(text))
+		}
+	})
+	if valid < 100 {
+		t.Errorf("only %d texts were JSON", valid)
+	}
+	for depth := maxDepth - 1; depth <= maxDepth+1; depth++ {
+		agreeOnJSON(t.Errorf, []byte(strings.Repeat(`{"a":`, depth)+"1"+strings.Repeat("}", depth)))
+		agreeOnJSON(t.Errorf, []byte(strings.Repeat("[", depth)+strings.Repeat("]", depth)))
+	}
+}
+
+func FuzzStrictJSON(f *testing.F) {
+	f.Add([]byte(`{"a":[1,{"b":"\u0062"}],"c":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) { agreeOnJSON(t.Fatalf, data) })
 }
 
 func TestEnvelope(t *testing.T) {
