@@ -121,6 +121,12 @@ type Rotated struct {
 	Next   string `json:"next"`
 }
 
+// ConfirmRecovery says that what the catalog of this revision allows is right.
+type ConfirmRecovery struct {
+	Revision int    `json:"revision" minimum:"0" doc:"that was looked at"`
+	Comment  string `json:"comment,omitempty" maxLength:"2000"`
+}
+
 // Entries are entries of the journal as they are stored.
 type Entries struct {
 	Entries []any `json:"entries"`

@@ -74,10 +74,11 @@ func printReceipt(w io.Writer, s keeper.Statement) {
 }
 
 func (a *app) journalCommand() *cobra.Command {
-	var data, keys string
+	var data, keys, outside string
 	c := &cobra.Command{Use: "journal", Short: "Verify, show and prove the journal of a data folder; needs no server"}
 	c.PersistentFlags().StringVar(&data, "data", "lockkeeper-data", "data folder, or a copy of it")
 	c.PersistentFlags().StringVar(&keys, "keys", "", "what `lockkeeper keys` printed; default: keys.json in the data folder")
+	c.PersistentFlags().StringVar(&outside, "checkpoint", "", "file that the server keeps its last checkpoint in; default: checkpoint in the data folder")
 	open := func(ctx context.Context) (*journal.Reader, error) {
 		file := keys
 		if file == "" {
@@ -91,7 +92,7 @@ func (a *app) journalCommand() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		return journal.OpenReader(ctx, data, v)
+		return journal.OpenReader(ctx, data, outside, v)
 	}
 	return withCommands(c, a.verifyJournal(open), a.showJournal(open), a.proveJournal(open), a.exportJournal(open))
 }
@@ -150,7 +151,7 @@ func brokenError(err error) error {
 	var b *journal.Broken
 	if errors.As(err, &b) {
 		return lockkeeper.Conflict.Errorf("journal_broken", "The journal breaks at entry %d: %s.", b.Seq, b.What).
-			WithNext("Believe nothing from entry %d on; compare with a back-up and with receipts that were handed out.", b.Seq).WithField("entry " + strconv.FormatInt(b.Seq, 10))
+			WithNext("Believe nothing from entry %d on; compare with a back-up and with receipts that were handed out. If an older copy was put back and nothing newer is left: lockkeeper recover", b.Seq).WithField("entry " + strconv.FormatInt(b.Seq, 10))
 	}
 	return err
 }

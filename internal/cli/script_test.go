@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LOCKKEEPER_SESSION_FILE", filepath.Join(e.WorkDir, "session.json"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "ci": ci, "job": job},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "ci": ci, "job": job},
 	})
 }
 
@@ -69,9 +69,18 @@ func job(ts *testscript.TestScript, _ bool, args []string) {
 var firstCode = regexp.MustCompile(`lks_[a-z0-9]+`)
 
 // serve starts a server on the folder data and sets LOCKKEEPER_SERVER and CODE.
-// It is ready once it has printed its one-time code.
-func serve(ts *testscript.TestScript, _ bool, _ []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// It is ready once it has printed its one-time code. `serve again` starts one
+// whose first administrator has entered before.
+func serve(ts *testscript.TestScript, _ bool, args []string) {
+	ready := firstCode
+	if len(args) > 0 {
+		ready = regexp.MustCompile(`serves http`)
+	}
+	at := "127.0.0.1:0"
+	if len(args) > 0 {
+		at = strings.TrimPrefix(ts.Getenv("LOCKKEEPER_SERVER"), "http://") // where the sign-in that is kept is for
+	}
+	l, err := net.Listen("tcp", at)
 	ts.Check(err)
 	address := l.Addr().String()
 	ts.Check(l.Close())
@@ -85,9 +94,15 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
-	ts.Defer(func() { stop(); cmd.Wait() })
+	end := sync.OnceFunc(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		stop()
+	})
+	ts.Defer(end)
+	servers.Store(ts, end)
 	text := ""
-	for buffer := make([]byte, 1024); !firstCode.MatchString(text); {
+	for buffer := make([]byte, 1024); !ready.MatchString(text); {
 		n, err := out.Read(buffer)
 		text += string(buffer[:n])
 		if err != nil {
@@ -96,6 +111,14 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	ts.Setenv("LOCKKEEPER_SERVER", "http://"+address)
 	ts.Setenv("CODE", firstCode.FindString(text))
+}
+
+var servers sync.Map // of scripts: what ends the one that runs
+
+// halt ends the server and waits until it has let go of its folder.
+func halt(ts *testscript.TestScript, _ bool, _ []string) {
+	end, _ := servers.Load(ts)
+	end.(func())()
 }
 
 func lookIn(path string) string {

@@ -24,6 +24,7 @@ import (
 // serveOptions are the settings of `serve`. Every zero value is safe.
 type serveOptions struct {
 	data    string // data folder
+	outside string // file with the last checkpoint
 	listen  string // address to listen on
 	url     string // address under which others reach the server; its issuer
 	cert    string // TLS certificate file
@@ -36,6 +37,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c := &cobra.Command{Use: "serve", Short: "Run the server", Args: cobra.NoArgs,
 		Example: "  lockkeeper serve --data ./data\n  lockkeeper serve --data /var/lib/lockkeeper --listen :8443 --url https://lockkeeper.example.com --tls-cert cert.pem --tls-key key.pem"}
 	c.Flags().StringVar(&o.data, "data", "lockkeeper-data", "data folder; made if there is none")
+	c.Flags().StringVar(&o.outside, "checkpoint", "", "file in which the journal's last checkpoint is kept, best on another disk; default: checkpoint in the data folder")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8420", "address to listen on")
 	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: http and the listening address")
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
@@ -55,9 +57,9 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewJSONHandler(a.err, nil))
-	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Issuer: o.url, Log: log})
+	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Outside: o.outside, Issuer: o.url, Log: log})
 	if err != nil {
-		return err
+		return brokenError(err)
 	}
 	defer k.Close()
 	if err := a.welcome(ctx, k, o); err != nil {

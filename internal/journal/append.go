@@ -63,7 +63,11 @@ func (j *Journal) Append(ctx context.Context, b Batch) (Head, error) {
 	case len(b.Records) == 0:
 		return old, nil
 	}
-	next, edge, hashes, err := j.grow(old, b.Records)
+	origin := j.Reader.origin
+	if b.Origin != "" {
+		origin = b.Origin
+	}
+	next, edge, hashes, err := j.grow(old, origin, b.Records)
 	if err != nil {
 		return old, err
 	}
@@ -77,7 +81,7 @@ func (j *Journal) Append(ctx context.Context, b Batch) (Head, error) {
 		j.unknown = true
 		return old, errors.Join(ErrUnknown, err)
 	}
-	j.edge = edge
+	j.edge, j.Reader.origin = edge, origin
 	j.setHead(next)
 	// A crash before this leaves an older checkpoint outside, which the longer
 	// log still fits.
@@ -95,7 +99,7 @@ func commitTx(ctx context.Context, conn *sql.Conn) error {
 
 // grow computes the head after the records, the right edge of its tree, and the
 // nodes that each record completes.
-func (j *Journal) grow(old Head, records []Record) (Head, map[int64]tlog.Hash, [][]byte, error) {
+func (j *Journal) grow(old Head, origin string, records []Record) (Head, map[int64]tlog.Hash, [][]byte, error) {
 	edge := make(map[int64]tlog.Hash, 64+2*len(records))
 	for k, v := range j.edge {
 		edge[k] = v
@@ -113,7 +117,7 @@ func (j *Journal) grow(old Head, records []Record) (Head, map[int64]tlog.Hash, [
 	if err != nil {
 		return Head{}, nil, nil, fmt.Errorf("tree of %d entries: %w", size, err)
 	}
-	checkpoint, err := note.Sign(&note.Note{Text: checkpointText(j.options.Origin, size, root)}, j.options.Signer)
+	checkpoint, err := note.Sign(&note.Note{Text: checkpointText(origin, size, root)}, j.options.Signer)
 	if err != nil {
 		return Head{}, nil, nil, fmt.Errorf("sign the checkpoint: %w", err)
 	}
@@ -188,6 +192,11 @@ func (j *Journal) store(ctx context.Context, old, next Head, b Batch, hashes [][
 			return fmt.Errorf("the document %s has another digest", d.Digest)
 		}
 		if _, err := j.insert.document.ExecContext(ctx, string(d.Digest), d.Data); err != nil {
+			return err
+		}
+	}
+	if b.Origin != "" {
+		if _, err := j.conn.ExecContext(ctx, `UPDATE meta SET value = $1 WHERE key = 'origin'`, b.Origin); err != nil {
 			return err
 		}
 	}

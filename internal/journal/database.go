@@ -51,9 +51,8 @@ func openDatabase(ctx context.Context, file string, mode openMode) (*sql.DB, err
 		f.Close()
 		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "synchronous(FULL)")
 	} else {
-		if _, err := os.Stat(file); err != nil {
-			return nil, lockkeeper.NotFound.Errorf("journal_missing", "There is no journal at %s.", file).
-				WithNext("Name the data folder of a server.").WithField(file).WithCause(err)
+		if err := exists(file); err != nil {
+			return nil, err
 		}
 		q.Set("mode", "ro")
 		q["_pragma"] = append(q["_pragma"], "query_only(1)")
@@ -72,6 +71,17 @@ func openDatabase(ctx context.Context, file string, mode openMode) (*sql.DB, err
 		return nil, unusable(file, err)
 	}
 	return db, nil
+}
+
+// Exists refuses a folder that holds no journal (NotFound journal_missing).
+func Exists(dir string) error { return exists(path(dir)) }
+
+func exists(file string) error {
+	if _, err := os.Stat(file); err != nil {
+		return lockkeeper.NotFound.Errorf("journal_missing", "There is no journal at %s.", file).
+			WithNext("Name the data folder of a server.").WithField(file).WithCause(err)
+	}
+	return nil
 }
 
 func unusable(file string, err error) error {

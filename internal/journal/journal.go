@@ -63,6 +63,7 @@ type Batch struct {
 	Size      int64 // size of the log that the batch was decided on
 	Records   []Record
 	Documents []Document
+	Origin    string // of the epoch that the batch begins; "": the log goes on as it is
 }
 
 // A Head is the state of the tree.
@@ -81,6 +82,7 @@ type Entry struct {
 // Options say where a journal lies and who signs its checkpoints.
 type Options struct {
 	Dir      string
+	Outside  string // file that holds the last checkpoint outside the database; "": checkpoint in Dir
 	Origin   string
 	Signer   note.Signer
 	Verifier note.Verifier
@@ -153,12 +155,15 @@ func (j *Journal) open(ctx context.Context) error {
 	if err := makeSchema(ctx, db, j.options.Origin); err != nil {
 		return err
 	}
-	if j.Reader, err = OpenReader(ctx, j.options.Dir, j.options.Verifier); err != nil {
+	if j.Reader, err = OpenReader(ctx, j.options.Dir, j.options.Outside, j.options.Verifier); err != nil {
 		return err
 	}
-	if j.Reader.origin != j.options.Origin {
+	if _, ok := epochOf(j.options.Origin, j.Reader.origin); !ok {
 		return lockkeeper.Conflict.Errorf("journal_of_another", "The journal in %s is %q, not %q.", j.options.Dir, j.Reader.origin, j.options.Origin).
 			WithNext("Start with the settings that the folder was made with, or with another folder.")
+	}
+	if err := j.checkOutside(); err != nil {
+		return err
 	}
 	var report Report
 	if j.options.Behind != nil {
@@ -174,18 +179,27 @@ func (j *Journal) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := nothingBehind(ctx, db, report.Entries); err != nil {
+		return err
+	}
+	j.edge = report.peaks.edge()
+	file := outsidePath(j.options.Dir, j.options.Outside)
+	if j.outside, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return unusable(file, err)
+	}
+	return j.connect(ctx)
+}
+
+// nothingBehind refuses entries that the signed head does not cover.
+func nothingBehind(ctx context.Context, db *sql.DB, size int64) error {
 	var behind int64
-	if err := db.QueryRowContext(ctx, `SELECT COUNT(*) FROM entry WHERE seq >= $1`, report.Entries).Scan(&behind); err != nil {
+	if err := db.QueryRowContext(ctx, `SELECT COUNT(*) FROM entry WHERE seq >= $1`, size).Scan(&behind); err != nil {
 		return unavailable(err)
 	}
 	if behind > 0 {
-		return &Broken{report.Entries, fmt.Sprintf("%d entries stand behind the signed head", behind)}
+		return &Broken{size, fmt.Sprintf("%d entries stand behind the signed head", behind)}
 	}
-	j.edge = report.peaks.edge()
-	if j.outside, err = os.OpenFile(outsidePath(j.options.Dir), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return unusable(outsidePath(j.options.Dir), err)
-	}
-	return j.connect(ctx)
+	return nil
 }
 
 // VerifyBehind verifies what Open left out. It takes as long as reading all of

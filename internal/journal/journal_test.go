@@ -224,7 +224,7 @@ func tampered(t *testing.T, dir string, change func(*sql.DB)) string {
 
 func (k keyring) verify(dir string) error {
 	ctx := context.Background()
-	r, err := OpenReader(ctx, dir, k.verifier)
+	r, err := OpenReader(ctx, dir, "", k.verifier)
 	if err != nil {
 		return err
 	}
@@ -355,7 +355,7 @@ func TestFlippedFile(t *testing.T) {
 		data := bytes.Clone(good)
 		data[i] ^= 0x10
 		must(t, os.WriteFile(path(dir), data, 0o600))
-		r, err := OpenReader(ctx, dir, k.verifier)
+		r, err := OpenReader(ctx, dir, "", k.verifier)
 		if err == nil {
 			_, err = Verify(ctx, r, nil)
 			if err == nil && r.Head().Root != head.Root {
@@ -487,7 +487,7 @@ func TestFolders(t *testing.T) {
 	if _, err := k.open(t, filepath.Join(file, "data")); code(err) != "folder_unusable" {
 		t.Errorf("a folder below a file: %v", err)
 	}
-	if _, err := OpenReader(context.Background(), t.TempDir(), k.verifier); code(err) != "journal_missing" {
+	if _, err := OpenReader(context.Background(), t.TempDir(), "", k.verifier); code(err) != "journal_missing" {
 		t.Errorf("an empty folder: %v", err)
 	}
 	must(t, os.WriteFile(path(filepath.Dir(file)), []byte("this is no database, and long enough to be taken for one if nobody looks at it closely, again and again and again"), 0o600))

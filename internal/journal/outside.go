@@ -12,7 +12,14 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-func outsidePath(dir string) string { return filepath.Join(dir, "checkpoint") }
+// outsidePath is where the checkpoint outside the database lies: in file, or
+// beside the database if that is "".
+func outsidePath(dir, file string) string {
+	if file != "" {
+		return file
+	}
+	return filepath.Join(dir, "checkpoint")
+}
 
 // outsideSize is what the file always has: a disk writes one sector whole or
 // not at all, so the checkpoint in it is never half old and half new. Origins
@@ -30,13 +37,13 @@ func (j *Journal) keepOutside(h Head) error {
 	return err
 }
 
-func readOutside(dir string) ([]byte, error) {
-	data, err := os.ReadFile(outsidePath(dir))
+func readOutside(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unusable(outsidePath(dir), err)
+		return nil, unusable(path, err)
 	}
 	if data = bytes.TrimRight(data, "\n\x00"); len(data) == 0 {
 		return nil, nil

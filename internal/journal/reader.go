@@ -30,15 +30,16 @@ type Reader struct {
 	head Head
 }
 
-// OpenReader opens the journal of a folder for reading. The checkpoint is
-// checked by Verify, not here, so that a damaged log can still be looked at.
-func OpenReader(ctx context.Context, dir string, verifier note.Verifier) (*Reader, error) {
+// OpenReader opens the journal of a folder for reading. outside is the file with
+// the checkpoint outside the database; "" is the one in the folder. It is checked
+// by Verify, not here, so that a damaged log can still be looked at.
+func OpenReader(ctx context.Context, dir, outside string, verifier note.Verifier) (*Reader, error) {
 	db, err := openDatabase(ctx, path(dir), reading)
 	if err != nil {
 		return nil, err
 	}
 	r := &Reader{db: db, verifier: verifier}
-	if r.outside, err = readOutside(dir); err != nil {
+	if r.outside, err = readOutside(outsidePath(dir, outside)); err != nil {
 		db.Close()
 		return nil, err
 	}

@@ -165,6 +165,9 @@ func (c startSession) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 	if a == nil || a.Credential != c.Credential || !known || u.Off || u.Automation {
 		return nil, nil, errSignIn()
 	}
+	if err := w.held(c.Session.User); err != nil {
+		return nil, nil, err
+	}
 	s := c.Session
 	s.Started, s.Expires = now, now.Add(sessionLife)
 	return []event{&sessionStarted{Session: s}}, s, nil

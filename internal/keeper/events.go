@@ -15,6 +15,8 @@ import (
 var eventKinds = map[string]func() event{
 	"journal.started/1":     func() event { return new(journalStarted) },
 	"state.recorded/1":      func() event { return new(stateRecorded) },
+	"epoch.opened/1":        func() event { return new(epochOpened) },
+	"epoch.confirmed/1":     func() event { return new(epochConfirmed) },
 	"key.begun/1":           func() event { return new(keyBegun) },
 	"key.rotated/1":         func() event { return new(keyRotated) },
 	"token.revoked/1":       func() event { return new(tokenRevoked) },

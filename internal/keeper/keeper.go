@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -20,11 +21,14 @@ import (
 // Options say where a keeper keeps its journal. Zero values are the safe,
 // working defaults.
 type Options struct {
-	Dir    string           // data folder; made if there is none
-	Origin string           // names the log in every checkpoint; default "lockkeeper"
-	Issuer string           // URL under which tokens are verified; their iss
-	Log    *slog.Logger     // default: discard
-	Clock  func() time.Time // default: time.Now
+	Dir string // data folder; made if there is none
+	// Outside is the file with the last checkpoint, best on another disk than Dir;
+	// default: checkpoint in Dir.
+	Outside string
+	Origin  string           // names the log in every checkpoint; default "lockkeeper"
+	Issuer  string           // URL under which tokens are verified; their iss
+	Log     *slog.Logger     // default: discard
+	Clock   func() time.Time // default: time.Now
 
 	// Every RecordEvery entries the state is recorded for the next start; default
 	// 10,000.
@@ -88,21 +92,7 @@ const (
 // journal is verified while the keeper serves, from a state that the verified
 // part vouches for; a keeper that finds it broken stops.
 func Open(ctx context.Context, o Options) (*Keeper, error) {
-	if o.Origin == "" {
-		o.Origin = "lockkeeper"
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
-	if o.RecordEvery <= 0 {
-		o.RecordEvery = recordEvery
-	}
-	if o.VerifyWhole <= 0 {
-		o.VerifyWhole = verifyWhole
-	}
+	o = o.filled()
 	k := &Keeper{options: o, log: o.Log, queue: make(chan *request, queueLength), urgent: make(chan *request, 64),
 		stop: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		signIns: make(chan struct{}, 2), limits: map[string]*rate.Limiter{}}
@@ -121,6 +111,24 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 	return k, nil
 }
 
+// filled is o with the defaults in the place of what was left out.
+func (o Options) filled() Options {
+	o.Origin = cmp.Or(o.Origin, "lockkeeper")
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.RecordEvery <= 0 {
+		o.RecordEvery = recordEvery
+	}
+	if o.VerifyWhole <= 0 {
+		o.VerifyWhole = verifyWhole
+	}
+	return o
+}
+
 func (k *Keeper) open(ctx context.Context) (err error) {
 	if k.lock, err = journal.LockFolder(k.options.Dir); err != nil {
 		return err
@@ -132,8 +140,9 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 		return err
 	}
 	k.ring.sealed = k.sealed
-	k.journal, err = journal.Open(ctx, journal.Options{Dir: k.options.Dir, Origin: k.options.Origin,
-		Signer: k.keys.checkpoint, Verifier: k.keys.verifier, Lock: k.lock, Behind: k.behind})
+	options := k.journalOptions()
+	options.Behind = k.behind
+	k.journal, err = journal.Open(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -152,6 +161,11 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 			WithNext("Put sealed.db and sealed.key back from the back-up that belongs to this journal.")
 	}
 	return nil
+}
+
+func (k *Keeper) journalOptions() journal.Options {
+	return journal.Options{Dir: k.options.Dir, Outside: k.options.Outside, Origin: k.options.Origin,
+		Signer: k.keys.checkpoint, Verifier: k.keys.verifier, Lock: k.lock}
 }
 
 // begin writes entry 0.

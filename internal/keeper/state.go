@@ -19,6 +19,7 @@ type State struct {
 	Setup    Setup    `json:"setup"`
 	Revision Revision `json:"revision"` // the catalog in force
 	Recorded int64    `json:"recorded"` // entries after which the state was last recorded
+	Epoch    Epoch    `json:"epoch"`
 
 	// Keys that tokens are signed with, by algorithm: ES256 and RS256.
 	Keys map[string]*KeyRing `json:"keys"`
@@ -64,6 +65,16 @@ type Log struct {
 	CheckpointKey string `json:"checkpoint_key"` // note verifier key
 	ReceiptKey    string `json:"receipt_key"`    // base64 Ed25519 public key
 	TokenKey      string `json:"token_key"`      // id of the first ES256 key
+}
+
+// An Epoch is what the log went through since it was first begun. The zero value
+// is the first epoch.
+type Epoch struct {
+	Number int               `json:"number,omitempty"` // from 2: how often the log began anew from an older copy
+	Since  lockkeeper.Moment `json:"since,omitzero"`   // nothing that a CI platform issued before counts
+	// Held is the one user who may sign in, until he has confirmed that what the
+	// older copy allows is still right; "": everybody.
+	Held string `json:"held,omitempty"`
 }
 
 // A KeyRing is the keys of one algorithm, by their ids.

@@ -256,6 +256,9 @@ func (w *world) session(by Caller, now lockkeeper.Moment) error {
 	if s == nil || s.User != by.User || !now.Before(s.Expires) {
 		return lockkeeper.Unauthenticated.Errorf("session_ended", "The session has ended.").WithNext("Sign in again: lockkeeper login")
 	}
+	if err := w.held(by.User); err != nil {
+		return err
+	}
 	u, known := w.rules.Catalog.Users[by.User]
 	if !known || u.Off || u.Automation {
 		return lockkeeper.Unauthenticated.Errorf("user_off", "The user %s may not sign in.", by.User).
@@ -268,6 +271,13 @@ func (w *world) session(by Caller, now lockkeeper.Moment) error {
 // token may; one that was used before only for the same thing, from the same
 // job, and with the handle that it came with first. A retry is not a replay.
 func (w *world) useToken(job lockkeeper.Workload, what string, handle lockkeeper.Digest, now lockkeeper.Moment) error {
+	if err := w.held(""); err != nil {
+		return err
+	}
+	if w.Epoch.Number > 0 && !w.Epoch.Since.Before(job.Issued) {
+		return lockkeeper.Unauthenticated.Errorf("token_before_recovery", "The CI platform's token was issued at %s, and this log began anew at %s: what was used before is not known any more.", job.Issued, w.Epoch.Since).
+			WithNext("Fetch a fresh token and ask again.")
+	}
 	if !now.Before(job.Expires.Add(tokenGrace)) {
 		return lockkeeper.Unauthenticated.Errorf("token_expired", "The CI platform's token ended at %s.", job.Expires).WithNext("Fetch a fresh token and ask again.")
 	}

@@ -100,6 +100,7 @@ func (s *Server) register() {
 	route(s, http.MethodGet, "/can", "can", "May a user do an action at a scope, and why", s.can)
 	route(s, http.MethodGet, "/who-can", "who-can", "Who may do an action at a scope, and by which paths", s.whoCan)
 	route(s, http.MethodPost, "/keys/rotate", "rotate-keys", "Sign tokens with the next key", s.rotate)
+	route(s, http.MethodPost, "/recovery/confirm", "confirm-recovery", "Confirm what the catalog allows after the log went on from an older copy", s.confirmRecovery)
 	route(s, http.MethodGet, "/journal/entries", "journal-entries", "The journal's entries from a position on, for followers", s.entries)
 	route(s, http.MethodPost, "/artifacts", "record-artifacts", "Vouch for artifacts, as a pipeline stage", s.record)
 	route(s, http.MethodPost, "/deployments", "open-deployment", "Ask to deploy, as a pipeline stage", s.open)
@@ -287,6 +288,14 @@ func (s *Server) rotate(ctx context.Context, in *ask[api.Rotate]) (*reply[api.Ro
 	}
 	active, next, err := s.Keeper.RotateKey(ctx, by, in.Body.Algorithm, in.Body.Emergency, in.Body.Reason)
 	return &reply[api.Rotated]{api.Rotated{Active: active, Next: next}}, err
+}
+
+func (s *Server) confirmRecovery(ctx context.Context, in *ask[api.ConfirmRecovery]) (*struct{}, error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Keeper.ConfirmEpoch(ctx, by, in.Body.Revision, in.Body.Comment)
 }
 
 func (s *Server) entries(ctx context.Context, in *struct {
