@@ -1,6 +1,9 @@
 package lockkeeper
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Verdict is the outcome of a decision.
 type Verdict string
@@ -30,6 +33,12 @@ type Decision struct {
 // Passed reports whether the verdict is Pass and still holds at now.
 func (d Decision) Passed(now Moment) bool {
 	return d.Verdict == Pass && (d.Until == nil || now.Before(*d.Until))
+}
+
+// Equal reports whether d and o say the same, in every reason.
+func (d Decision) Equal(o Decision) bool {
+	return d.Verdict == o.Verdict && d.Code == o.Code && d.Subject == o.Subject && d.Sentence == o.Sentence && d.Next == o.Next &&
+		(d.Until == o.Until || d.Until != nil && o.Until != nil && d.Until.t.Equal(o.Until.t)) && slices.EqualFunc(d.Because, o.Because, Decision.Equal)
 }
 
 // All joins decisions of which each must pass. The verdict is the worst one

@@ -208,12 +208,12 @@ func (c grantToken) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 		return nil, nil, lockkeeper.Forbidden.Errorf("lease_ended", "The lease ends at %s, too soon for a token.", d.Lease.Ends).
 			WithNext("Start a new run and ask again.")
 	}
-	spelled, err := marshal(standing)
+	digest, err := w.digestOf(d.ID, standing)
 	if err != nil {
 		return nil, nil, err
 	}
 	ev := &tokenGranted{Deployment: d.ID, Lease: d.Lease.ID, ID: c.ID, Audience: c.Audience, Subject: d.Lease.Subject, Expires: expires,
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Job: c.Job.JobKey(), Handle: c.Handle, StandingDigest: lockkeeper.DigestOf(spelled), Revision: w.Revision.Number}
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Job: c.Job.JobKey(), Handle: c.Handle, StandingDigest: digest, Revision: w.Revision.Number}
 	if ev.StandingDigest != d.Lease.Standing {
 		ev.Standing = &standing
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type Keeper struct {
 
 	work    *core // owned by the writer
 	started time.Time
+	trail   trail
 
 	mu      sync.RWMutex
 	state   *State // committed; changed only under mu
@@ -181,10 +183,10 @@ func (k *Keeper) begin(ctx context.Context) error {
 	return k.publish([]step{s})
 }
 
-// reload folds the journal into two states: one that the writer decides on, and
-// one that readers see.
+// reload folds the journal into three states: one that the writer decides on, one
+// that readers see, and one that follows it to be written down.
 func (k *Keeper) reload(ctx context.Context) error {
-	states, err := k.states(ctx, 2, 0)
+	states, err := k.states(ctx, 3, 0)
 	if err != nil {
 		return err
 	}
@@ -193,10 +195,11 @@ func (k *Keeper) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.work = &core{world: world{State: work, rules: rules}}
+	k.work = &core{world: world{State: work, rules: rules, spelled: map[string]spelling{}}}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.state, k.rules = committed, rules
+	k.trail.state, k.trail.ahead = states[2], nil
 	return nil
 }
 
@@ -338,8 +341,11 @@ func (k *Keeper) write() {
 	}
 }
 
-// gather takes what waits, the urgent first, up to a batch.
+// gather takes what waits, the urgent first, up to a batch. It lets everybody
+// run first who can: under load more requests then share a commit, and without
+// load nobody is there to wait for.
 func (k *Keeper) gather(first *request) []*request {
+	runtime.Gosched()
 	batch := []*request{first}
 	for len(batch) < maxBatch {
 		select {
@@ -477,6 +483,7 @@ func (k *Keeper) publish(steps []step) error {
 			if err := k.state.apply(e, s.events[i]); err != nil {
 				return err
 			}
+			k.trail.ahead = append(k.trail.ahead, committed{e, s.events[i]})
 		}
 		if s.rules != nil {
 			k.rules = s.rules

@@ -70,7 +70,7 @@ func load(dir string) error {
 	failed := make(chan error, 17)
 	go func() { // it may be killed while it records its state, too
 		for {
-			if err := k.recordState(ctx, k.Size()); err != nil {
+			if err := k.recordState(ctx); err != nil {
 				failed <- err
 				return
 			}

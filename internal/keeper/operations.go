@@ -74,7 +74,7 @@ func (k *Keeper) Enrol(ctx context.Context, user, code, password string) error {
 func (k *Keeper) invited(user string, code lockkeeper.Digest) error {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	w := world{k.state, k.rules}
+	w := world{State: k.state, rules: k.rules}
 	_, _, err := enrolAccount{User: user, Code: code}.decide(&w, Caller{}, lockkeeper.MomentOf(k.options.Clock()))
 	return err
 }

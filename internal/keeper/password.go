@@ -93,7 +93,7 @@ func (k *Keeper) Authenticate(secret string) (Caller, error) {
 		return Caller{}, lockkeeper.Unauthenticated.Errorf("session_unknown", "This is no session that holds now.").WithNext("Sign in again: lockkeeper login")
 	}
 	by := Caller{User: s.User, Session: s.ID}
-	w := world{k.state, k.rules}
+	w := world{State: k.state, rules: k.rules}
 	if err := w.session(by, lockkeeper.MomentOf(k.options.Clock())); err != nil {
 		return Caller{}, err
 	}

@@ -48,7 +48,7 @@ func (k *Keeper) Can(by Caller, user string, action lockkeeper.Action, scope loc
 	now := k.now()
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	w := world{k.state, k.rules}
+	w := world{State: k.state, rules: k.rules}
 	if by.User != user {
 		if _, err := w.may(by, lockkeeper.ReadAccess, scope, now); err != nil {
 			return lockkeeper.Decision{}, err
@@ -62,7 +62,7 @@ func (k *Keeper) MayReadCatalog(by Caller) error {
 	now := k.now()
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	w := world{k.state, k.rules}
+	w := world{State: k.state, rules: k.rules}
 	_, err := w.may(by, lockkeeper.ReadCatalog, lockkeeper.Root, now)
 	return err
 }
@@ -99,7 +99,7 @@ func (k *Keeper) Deployment(ctx context.Context, by Caller, id string) (View, er
 	now := k.now()
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	w := world{k.state, k.rules}
+	w := world{State: k.state, rules: k.rules}
 	if err := w.mayRead(by, d, now); err != nil {
 		return View{}, err
 	}

@@ -86,7 +86,7 @@ func BenchmarkRestart(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := k.recordState(ctx, k.Size()); err != nil {
+	if err := k.recordState(ctx); err != nil {
 		b.Fatal(err)
 	}
 	k.Close()

@@ -124,7 +124,7 @@ func (k *Keeper) beginRings(ctx context.Context) error {
 func (k *Keeper) RotateKey(ctx context.Context, by Caller, algorithm string, emergency bool, reason string) (active, next string, err error) {
 	// Asked before a key is made, so that nobody fills the sealed store.
 	k.mu.RLock()
-	_, _, err = rotateKey{Algorithm: algorithm, Emergency: emergency, Reason: reason}.decide(&world{k.state, k.rules}, by, lockkeeper.MomentOf(k.options.Clock()))
+	_, _, err = rotateKey{Algorithm: algorithm, Emergency: emergency, Reason: reason}.decide(&world{State: k.state, rules: k.rules}, by, lockkeeper.MomentOf(k.options.Clock()))
 	k.mu.RUnlock()
 	if err != nil {
 		return "", "", err

@@ -519,7 +519,7 @@ func TestSimulation(t *testing.T) {
 	all := laws(t)
 	total := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
-		s := &simulation{t: rt, core: &core{world: world{State: newState(), rules: all[0].rules}}, mirror: newState(), laws: all, now: began, outcome: map[string]int{},
+		s := &simulation{t: rt, core: &core{world: world{State: newState(), rules: all[0].rules, spelled: map[string]spelling{}}}, mirror: newState(), laws: all, now: began, outcome: map[string]int{},
 			reader: &reader{law: all[0], deployments: map[string]*seen{}, unproven: map[string]bool{"eve": true}, tokens: map[lockkeeper.Digest]string{}, good: map[string]bool{}}}
 		first := step{}
 		events := []event{&journalStarted{Log: Log{Origin: "simulation"}}, &setupCompleted{User: "dora", Credential: "p"}}

@@ -233,48 +233,100 @@ func decoded(ctx context.Context, entries iter.Seq2[journal.Entry, error]) iter.
 }
 
 // tend runs beside the writer until ctx ends: it verifies what the start left
-// out, and records the state every now and then.
+// out, and from then on records the state every now and then.
 func (k *Keeper) tend(ctx context.Context) {
-	if err := k.journal.VerifyBehind(ctx); err != nil {
-		if ctx.Err() == nil {
-			k.fail(fmt.Errorf("the journal's older part: %w", err))
+	verified := make(chan error, 1)
+	go func() { verified <- k.journal.VerifyBehind(ctx) }()
+	defer func() {
+		if verified != nil {
+			<-verified
 		}
-		return
-	}
+	}()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	var failed int64 // entries at which the state could not be recorded last
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case err := <-verified:
+			verified = nil
+			if err != nil {
+				if ctx.Err() == nil {
+					k.fail(fmt.Errorf("the journal's older part: %w", err))
+				}
+				return
+			}
+			continue
 		case <-tick.C:
 		}
-		s := k.read()
-		if s.Size-s.Recorded < k.options.RecordEvery {
+		size, recorded := k.follow()
+		if verified != nil || size-max(recorded, failed) < k.options.RecordEvery {
 			continue
 		}
-		if err := k.recordState(ctx, s.Size); err != nil && ctx.Err() == nil {
+		if err := k.recordState(ctx); err != nil && ctx.Err() == nil {
 			k.log.Error("the state was not recorded; the next start will take longer", "error", err)
-			return
+			failed = size
 		}
 	}
 }
 
-// recordState writes the state after size entries and puts its digest into the
-// journal. It folds a state of its own, so nobody waits for it.
-func (k *Keeper) recordState(ctx context.Context, size int64) error {
-	states, err := k.states(ctx, 1, size)
+// A trail is a third state, which follows the committed one a little behind: it
+// is written down without anybody waiting for that.
+type trail struct {
+	writing sync.Mutex // one at a time follows and writes
+
+	// Under the keeper's mu.
+	state *State
+	ahead []committed // not applied to state yet; at most what a sweep's time brings
+}
+
+// committed is an entry that readers see.
+type committed struct {
+	entry Entry
+	event event
+}
+
+// follow brings the trail up to what readers see, and says after how many entries
+// it stands, and after how many the state was recorded last.
+func (k *Keeper) follow() (size, recorded int64) {
+	k.trail.writing.Lock()
+	defer k.trail.writing.Unlock()
+	s := k.catchUp()
+	return s.Size, s.Recorded
+}
+
+func (k *Keeper) catchUp() *State {
+	k.mu.Lock()
+	s, ahead := k.trail.state, k.trail.ahead
+	k.trail.ahead = nil
+	k.mu.Unlock()
+	for _, c := range ahead {
+		if err := s.apply(c.entry, c.event); err != nil {
+			k.fail(err) // readers' state took the same entry
+			break
+		}
+	}
+	return s
+}
+
+// recordState writes the state of now and puts its digest into the journal. If
+// nothing happened since that was done last, it does nothing.
+func (k *Keeper) recordState(ctx context.Context) error {
+	k.trail.writing.Lock()
+	defer k.trail.writing.Unlock()
+	s := k.catchUp()
+	if s.Size <= s.Recorded+1 { // the entry that says so is the last
+		return nil
+	}
+	data, err := marshal(s)
 	if err != nil {
 		return err
 	}
-	data, err := marshal(states[0])
-	if err != nil {
+	if err := journal.SaveSnapshot(k.options.Dir, s.Size, data); err != nil {
 		return err
 	}
-	if err := journal.SaveSnapshot(k.options.Dir, size, data); err != nil {
-		return err
-	}
-	_, err = do[any](ctx, k, Caller{Keeper: true}, "", recordState{size, lockkeeper.DigestOf(data)})
+	_, err = do[any](ctx, k, Caller{Keeper: true}, "", recordState{s.Size, lockkeeper.DigestOf(data)})
 	return err
 }
 

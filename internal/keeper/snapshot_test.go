@@ -22,8 +22,8 @@ func recordedJournal(t *testing.T) (dir, digest string, at int64) {
 	k, err := openKeeper(ctx, dir, Options{})
 	must(t, err)
 	at = k.Size()
-	must(t, k.recordState(ctx, at))
-	must(t, k.recordState(ctx, at)) // a second time changes nothing
+	must(t, k.recordState(ctx))
+	must(t, k.recordState(ctx)) // a second time changes nothing
 	if k.Size() != at+1 {
 		t.Fatalf("%d entries after the state was recorded at %d", k.Size(), at)
 	}

@@ -13,7 +13,7 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 	now := k.now()
 	k.mu.RLock()
 	rules := k.rules
-	w := world{k.state, rules}
+	w := world{State: k.state, rules: rules}
 	_, err := w.may(by, lockkeeper.ReadAccess, scope, now)
 	k.mu.RUnlock()
 	if err != nil {
@@ -43,7 +43,7 @@ const maxTail = 1000
 func (k *Keeper) Tail(ctx context.Context, by Caller, from int64, limit int) ([]json.RawMessage, error) {
 	now := k.now()
 	k.mu.RLock()
-	w := world{k.state, k.rules}
+	w := world{State: k.state, rules: k.rules}
 	_, err := w.may(by, lockkeeper.ExportJournal, lockkeeper.Root, now)
 	k.mu.RUnlock()
 	if err != nil {

@@ -31,6 +31,37 @@ func compileRules(documents [][]byte) (*Rules, error) {
 type world struct {
 	*State
 	rules *Rules
+	// spelled remembers, by deployment, the digest of what stood at its last token:
+	// to compare two decisions costs less than to spell one. nil remembers nothing.
+	spelled map[string]spelling
+}
+
+// A spelling is a decision and the digest of its canonical bytes.
+type spelling struct {
+	decision lockkeeper.Decision
+	digest   lockkeeper.Digest
+}
+
+// maxSpelled bounds the spellings that are remembered.
+const maxSpelled = 1000
+
+// digestOf is the digest of a decision about a deployment.
+func (w *world) digestOf(deployment string, d lockkeeper.Decision) (lockkeeper.Digest, error) {
+	if s, known := w.spelled[deployment]; known && s.decision.Equal(d) {
+		return s.digest, nil
+	}
+	b, err := marshal(d)
+	if err != nil {
+		return "", err
+	}
+	digest := lockkeeper.DigestOf(b)
+	if w.spelled != nil {
+		if len(w.spelled) >= maxSpelled {
+			clear(w.spelled)
+		}
+		w.spelled[deployment] = spelling{d, digest}
+	}
+	return digest, nil
 }
 
 // persons are all persons that an account may be: its own person, and, until

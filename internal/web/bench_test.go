@@ -29,24 +29,36 @@ import (
 // signatures alone cost on all cores (verify a CI token, sign one of ours), and
 // what those and one group commit of as many entries cost without anything else.
 func BenchmarkExchange(b *testing.B) {
-	for _, alg := range []jose.SignatureAlgorithm{jose.RS256, jose.ES256} {
+	for _, k := range []kind{
+		{jose.RS256, "https://target.example", token.ES256}, {jose.ES256, "https://target.example", token.ES256},
+		{jose.RS256, "api://AzureADTokenExchange", token.RS256},
+	} {
+		name := fmt.Sprintf("%s-to-%s", k.in, k.out)
 		for _, clients := range []int{1, 8, 64} {
-			b.Run(fmt.Sprintf("%s/%d-clients", alg, clients), func(b *testing.B) { benchExchange(b, alg, clients) })
+			b.Run(fmt.Sprintf("%s/%d-clients", name, clients), func(b *testing.B) { benchExchange(b, k, clients) })
 		}
-		b.Run(fmt.Sprintf("%s/signatures", alg), func(b *testing.B) { benchSignatures(b, alg) })
-		b.Run(fmt.Sprintf("%s/floor", alg), func(b *testing.B) { benchFloor(b, alg) })
+		b.Run(name+"/signatures", func(b *testing.B) { benchSignatures(b, k) })
+		b.Run(name+"/floor", func(b *testing.B) { benchFloor(b, k) })
 	}
 }
 
-func benchExchange(b *testing.B, alg jose.SignatureAlgorithm, clients int) {
+// A kind of exchange: what the CI token is signed with, whom the new one is for,
+// and what that takes.
+type kind struct {
+	in       jose.SignatureAlgorithm
+	audience string
+	out      string
+}
+
+func benchExchange(b *testing.B, k kind, clients int) {
 	w := newWorld(b)
-	w.must(w.issuer.Rotate(alg))
+	w.must(w.issuer.Rotate(k.in))
 	w.server.Config.Handler = New(Options{Keeper: w.keeper, Verifier: identity.NewVerifier(identity.Options{}), URL: w.server.URL, Version: "bench"})
 	j := w.job("push", "production")
 	d := w.running(j, handle)
 	requests := make([][]byte, b.N)
 	for i := range requests {
-		form := exchangeForm1(w.issuer.JobToken(j), d.ID, handle, "https://target.example").Encode()
+		form := exchangeForm1(w.issuer.JobToken(j), d.ID, handle, k.audience).Encode()
 		requests[i] = fmt.Appendf(nil, "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", len(form), form)
 	}
 	address := strings.TrimPrefix(w.server.URL, "http://")
@@ -111,16 +123,16 @@ func exchangeOver(c net.Conn, replies *bufio.Reader, request []byte) error {
 }
 
 // signatures gives what verifies a CI token and signs one of ours.
-func signatures(b *testing.B, alg jose.SignatureAlgorithm) func() error {
+func signatures(b *testing.B, k kind) func() error {
 	ctx, issuer := context.Background(), lktest.NewIssuer(b)
-	if err := issuer.Rotate(alg); err != nil {
+	if err := issuer.Rotate(k.in); err != nil {
 		b.Fatal(err)
 	}
 	v := identity.NewVerifier(identity.Options{})
-	issuers := []identity.Issuer{{Provider: "github", Platform: "github", URL: issuer.URL, Audience: "x", Algorithms: []string{string(alg)}, Longest: time.Hour}}
+	issuers := []identity.Issuer{{Provider: "github", Platform: "github", URL: issuer.URL, Audience: "x", Algorithms: []string{string(k.in)}, Longest: time.Hour}}
 	raw := issuer.JobToken(lktest.GitHubJob{Audience: "x"})
 	now := lockkeeper.MomentOf(time.Now())
-	key, err := token.NewSigningKey(rand.Reader, token.ES256)
+	key, err := token.NewSigningKey(rand.Reader, k.out)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -133,8 +145,8 @@ func signatures(b *testing.B, alg jose.SignatureAlgorithm) func() error {
 	}
 }
 
-func benchSignatures(b *testing.B, alg jose.SignatureAlgorithm) {
-	work := signatures(b, alg)
+func benchSignatures(b *testing.B, k kind) {
+	work := signatures(b, k)
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
 			if err := work(); err != nil {
@@ -146,8 +158,8 @@ func benchSignatures(b *testing.B, alg jose.SignatureAlgorithm) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "exchanges/s")
 }
 
-func benchFloor(b *testing.B, alg jose.SignatureAlgorithm) {
-	ctx, work, now := context.Background(), signatures(b, alg), lockkeeper.MomentOf(time.Now())
+func benchFloor(b *testing.B, k kind) {
+	ctx, work, now := context.Background(), signatures(b, k), lockkeeper.MomentOf(time.Now())
 	skey, vkey, err := note.GenerateKey(rand.Reader, "floor")
 	if err != nil {
 		b.Fatal(err)

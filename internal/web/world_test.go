@@ -85,7 +85,7 @@ kind: Identity
 name: payments-production
 project: payments
 environment: production
-audiences: ["https://target.example"]
+audiences: ["https://target.example", "api://AzureADTokenExchange"]
 stages: [release/deploy]
 `
 
