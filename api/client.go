@@ -27,6 +27,10 @@ type Client struct {
 // With is the client with another bearer.
 func (c Client) With(bearer string) Client { c.Bearer = bearer; return c }
 
+// patient gives up on a server that takes a request and never answers; the
+// longest answer that one makes wait for takes a minute.
+var patient = &http.Client{Timeout: 100 * time.Second}
+
 // maxReply bounds what is read of a reply.
 const maxReply = 64 << 20
 
@@ -65,7 +69,7 @@ func (c Client) Do(req *http.Request, out any) error {
 	}
 	client := c.HTTP
 	if client == nil {
-		client = http.DefaultClient
+		client = patient
 	}
 	resp, err := client.Do(req)
 	if err != nil {

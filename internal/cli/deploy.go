@@ -155,6 +155,7 @@ type driver struct {
 	handle string
 	id     string
 	lease  api.Lease
+	gone   time.Time // since when the server is away; zero: it is not
 }
 
 // newDriver makes the deployment's handle: a secret of this job, whose digest
@@ -184,8 +185,12 @@ func randomText() string {
 }
 
 // tries is how often an ask is sent again when the server cannot be reached;
-// the same key makes it one ask.
-const tries = 4
+// the same key makes it one ask. A job that waits at the gate already bears a
+// longer absence: an approval takes hours, and a server may start anew meanwhile.
+const (
+	tries       = 4
+	longestAway = 10 * time.Minute
+)
 
 func (d *driver) open(ctx context.Context, ask api.OpenDeployment) (api.Deployment, error) {
 	var opened api.Deployment
@@ -263,6 +268,9 @@ func (d *driver) await(ctx context.Context) error {
 			d.lease = *claimed.Lease
 			return nil
 		}
+		if d.bears(ctx, err) {
+			continue
+		}
 		r := lockkeeper.RefusalOf(err)
 		if r == nil || r.Kind != lockkeeper.Conflict || r.Decision == nil || r.Decision.Verdict != lockkeeper.Wait {
 			return err
@@ -281,6 +289,12 @@ func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
 	defer show.end()
 	for {
 		at, err := client.Deployment(ctx, d.id, seen, 30*time.Second)
+		if err != nil {
+			show.end()
+		}
+		if d.bears(ctx, err) {
+			continue
+		}
 		if err != nil && d.flags.handleFile == "" && lockkeeper.KindOf(err) == lockkeeper.Unauthenticated {
 			return d.pause(ctx) // asked for by another job: this one's handle opens nothing yet
 		}
@@ -305,14 +319,39 @@ func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
 	}
 }
 
-// pause is the wait between two claims of a job that cannot watch.
-func (d *driver) pause(ctx context.Context) error {
+// bears reports whether the job goes on waiting after err: the server, or what it
+// needs, is away, and has not been for too long. It pauses before it says so.
+func (d *driver) bears(ctx context.Context, err error) bool {
+	if lockkeeper.KindOf(err) != lockkeeper.Unavailable || ctx.Err() != nil {
+		if !d.gone.IsZero() && err == nil {
+			d.gone = time.Time{}
+			fmt.Fprintln(d.app.err, "The server is back.")
+		}
+		return false
+	}
+	if d.gone.IsZero() {
+		d.gone = time.Now()
+		fmt.Fprintf(d.app.err, "%v\n%s goes on waiting for it, at most %s.\n", err, d.id, longestAway)
+	}
+	return time.Since(d.gone) < longestAway && d.sleep(ctx, 2*time.Second)
+}
+
+// sleep reports whether it slept to the end.
+func (d *driver) sleep(ctx context.Context, pause time.Duration) bool {
 	select {
 	case <-ctx.Done():
-		return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time.", d.id).WithNext("Ask the approvers, and run the job again.")
-	case <-time.After(5 * time.Second):
-		return nil
+		return false
+	case <-time.After(pause):
+		return true
 	}
+}
+
+// pause is the wait between two claims of a job that cannot watch.
+func (d *driver) pause(ctx context.Context) error {
+	if !d.sleep(ctx, 5*time.Second) {
+		return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time.", d.id).WithNext("Ask the approvers, and run the job again.")
+	}
+	return nil
 }
 
 func waitingLine(g lockkeeper.Decision) string {

@@ -333,6 +333,7 @@ func TestKeyFetching(t *testing.T) {
 		}
 	})
 	t.Run("C3_hostile_key_sets", hostileKeySets)
+	t.Run("C3_slow_issuer_holds_up_nobody_it_knows", slowIssuer)
 	t.Run("C4_rotation_and_absence", func(t *testing.T) {
 		b := newBench(t)
 		old := b.i.Token(b.claims(nil))
@@ -368,6 +369,41 @@ func TestKeyFetching(t *testing.T) {
 			t.Error("a stranger was asked for its keys")
 		}
 	})
+}
+
+// slowIssuer lets the issuer hang while it is asked for an unknown key: tokens
+// under a known key pass all the while, and those who wait share one fetch.
+func slowIssuer(t *testing.T) {
+	b := newBench(t)
+	good := b.i.Token(b.claims(nil))
+	if err := b.at(good, clock); err != nil {
+		t.Fatal(err)
+	}
+	release := b.i.Hang()
+	later := clock.Add(31 * time.Second)
+	waiting := make(chan error, 8)
+	for range cap(waiting) {
+		go func() { waiting <- b.at(b.forge(`{"alg":"RS256","kid":"new"}`, "x"), later) }()
+	}
+	<-b.i.Hanging // one of them has begun the fetch
+	if err := b.at(good, later); err != nil {
+		t.Errorf("a known key while the issuer hangs: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := b.v.Workload(ctx, issuers(b.i.URL), Credential{Token: b.forge(`{"alg":"RS256","kid":"new"}`, "x")}, lockkeeper.MomentOf(later))
+	if code(err) != "issuer_unreachable" {
+		t.Errorf("a caller who has gone: %v", err)
+	}
+	release()
+	for range cap(waiting) {
+		if err := <-waiting; code(err) != "token_key_unknown" {
+			t.Errorf("who waited: %v", err)
+		}
+	}
+	if n := b.i.Fetched.Load(); n != 2 {
+		t.Errorf("%d fetches", n)
+	}
 }
 
 func hostileKeySets(t *testing.T) {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,19 +17,21 @@ import (
 	"github.com/lockkeeper/lockkeeper/internal/token"
 )
 
-// keys are what is known of one issuer. The lock is held while a fetch runs, so
-// that many callers make one fetch; other issuers have locks of their own.
+// keys are what is known of one issuer. A fetch runs beside the callers: those
+// whose key is known never wait for it, and those who must wait share one.
 type keys struct {
 	mu      sync.Mutex
 	set     token.KeySet
 	got     lockkeeper.Moment // when the set was fetched; zero: never
 	tried   lockkeeper.Moment // when the last fetch was begun
+	running chan struct{}     // closed when the fetch that runs ends; nil: none runs
 	failure error             // of the last fetch; nil if it went well
 }
 
 // keySet is the issuer's key set, fetched when there is none, when it is old,
 // or when it lacks the key; at most once in fetchPause. A bad signature under a
-// key that is known never causes a fetch.
+// key that is known never causes a fetch, and an issuer that answers slowly
+// holds up only those whose key is not known yet.
 func (v *Verifier) keySet(ctx context.Context, issuer, kid string, now lockkeeper.Moment) (token.KeySet, error) {
 	k, err := v.keysOf(issuer)
 	if err != nil {
@@ -36,24 +39,47 @@ func (v *Verifier) keySet(ctx context.Context, issuer, kid string, now lockkeepe
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	lacking := k.got.IsZero() || !k.set.Has(kid)
-	old := !k.got.IsZero() && now.Sub(k.got) >= freshKeys
-	if (lacking || old) && (k.tried.IsZero() || now.Sub(k.tried) >= fetchPause) {
-		k.tried = now
+	known := k.usable(now) && k.set.Has(kid)
+	old := now.Sub(k.got) >= freshKeys
+	if (!known || old) && k.running == nil && (k.tried.IsZero() || now.Sub(k.tried) >= fetchPause) {
+		k.tried, k.running = now, make(chan struct{})
 		// One caller's impatience must not fail the fetch for the others.
-		set, err := v.fetch(context.WithoutCancel(ctx), issuer)
-		k.failure = err
-		if err == nil {
-			k.set, k.got = set, now
+		go v.refresh(context.WithoutCancel(ctx), issuer, k, now)
+	}
+	if known {
+		return k.set, nil
+	}
+	if running := k.running; running != nil {
+		k.mu.Unlock()
+		select {
+		case <-running:
+		case <-ctx.Done():
 		}
+		k.mu.Lock()
 	}
-	if k.got.IsZero() || now.Sub(k.got) >= staleKeys {
+	switch {
+	case !k.usable(now):
 		return token.KeySet{}, away(issuer, k.failure)
-	}
-	if k.failure != nil && !k.set.Has(kid) {
-		return token.KeySet{}, away(issuer, k.failure) // the key may be new; nobody can say
+	case !k.set.Has(kid) && (k.failure != nil || ctx.Err() != nil):
+		return token.KeySet{}, away(issuer, cmp.Or(k.failure, ctx.Err())) // the key may be new; nobody can say
 	}
 	return k.set, nil
+}
+
+func (k *keys) usable(now lockkeeper.Moment) bool {
+	return !k.got.IsZero() && now.Sub(k.got) < staleKeys
+}
+
+// refresh fetches the key set. What it cannot have leaves the last good set.
+func (v *Verifier) refresh(ctx context.Context, issuer string, k *keys, now lockkeeper.Moment) {
+	set, err := v.fetch(ctx, issuer)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failure = err; err == nil {
+		k.set, k.got = set, now
+	}
+	close(k.running)
+	k.running = nil
 }
 
 func away(issuer string, cause error) error {

@@ -30,10 +30,13 @@ type Issuer struct {
 	URL        string
 	Discovered atomic.Int64 // discovery documents served
 	Fetched    atomic.Int64 // key sets served
+	// Hanging tells of each request that an issuer who hangs has taken.
+	Hanging chan struct{}
 
 	server *http.Server
 	mu     sync.Mutex
 	down   bool
+	hang   chan struct{} // closed when the issuer hangs no more; nil: it does not
 	key    crypto.Signer
 	alg    jose.SignatureAlgorithm
 	kid    string
@@ -48,7 +51,7 @@ func StartIssuer(address string) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Issuer{URL: "http://" + l.Addr().String(), jobs: map[string]GitHubJob{}}
+	i := &Issuer{URL: "http://" + l.Addr().String(), jobs: map[string]GitHubJob{}, Hanging: make(chan struct{}, 64)}
 	if err := i.Rotate(jose.RS256); err != nil {
 		return nil, err
 	}
@@ -89,8 +92,16 @@ func (i *Issuer) Close() error { return i.server.Close() }
 func (i *Issuer) up(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
-		down := i.down
+		down, hang := i.down, i.hang
 		i.mu.Unlock()
+		if hang != nil {
+			i.Hanging <- struct{}{}
+			select {
+			case <-hang:
+			case <-r.Context().Done():
+				return
+			}
+		}
 		if down {
 			http.Error(w, "down", http.StatusServiceUnavailable)
 			return
@@ -104,6 +115,20 @@ func (i *Issuer) SetDown(down bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.down = down
+}
+
+// Hang makes the issuer take requests and answer none, until release is called.
+func (i *Issuer) Hang() (release func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	hang := make(chan struct{})
+	i.hang = hang
+	return sync.OnceFunc(func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.hang = nil
+		close(hang)
+	})
 }
 
 // Rotate replaces the signing key by a new one for RS256 or ES256.

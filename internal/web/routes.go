@@ -308,7 +308,7 @@ func (s *Server) entries(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
+	ctx, cancel := s.patience(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
 	defer cancel()
 	list, err := s.Keeper.Tail(ctx, by, in.From, in.Limit)
 	out := api.Entries{Entries: []any{}, Next: in.From + int64(len(list))}
@@ -380,7 +380,7 @@ func (s *Server) deployment(ctx context.Context, in *struct {
 	if in.Seen == "" || in.Wait == 0 {
 		return s.show(ctx, by, in.ID)
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
+	ctx, cancel := s.patience(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
 	defer cancel()
 	v, err := s.Keeper.WaitDeployment(ctx, by, in.ID, in.Seen)
 	if err != nil {

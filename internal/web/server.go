@@ -41,6 +41,9 @@ type Server struct {
 	metrics *metrics
 	handler http.Handler
 	spec    huma.API
+
+	leaving context.Context // done when the server stops: whoever only waits is answered
+	leave   context.CancelFunc
 }
 
 // Limits of one request.
@@ -59,6 +62,7 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{Options: o, metrics: newMetrics(o.Keeper)}
+	s.leaving, s.leave = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	nameErrors()
 	config := huma.DefaultConfig("Lockkeeper", o.Version)
@@ -88,8 +92,21 @@ func (s *Server) Spec() ([]byte, error) { return json.MarshalIndent(s.spec.OpenA
 
 // HTTP is the server with its time-outs, for a listener.
 func (s *Server) HTTP() *http.Server {
-	return &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+	h := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn)}
+	h.RegisterOnShutdown(s.leave)
+	return h
+}
+
+// patience bounds how long a request waits for something to differ: it ends when
+// the caller goes, after d, and when the server stops.
+func (s *Server) patience(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	stop := context.AfterFunc(s.leaving, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // outer is what every request passes: headers that keep a browser from doing

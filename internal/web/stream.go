@@ -39,7 +39,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no")
-	ctx, cancel := context.WithTimeout(r.Context(), longestStream)
+	ctx, cancel := s.patience(r.Context(), longestStream)
 	defer cancel()
 	control := http.NewResponseController(w)
 	seen := r.Header.Get("Last-Event-ID")

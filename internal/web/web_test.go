@@ -2,7 +2,10 @@ package web
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/identity"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 	"github.com/lockkeeper/lockkeeper/internal/lktest"
 )
@@ -248,6 +252,54 @@ func TestWait(t *testing.T) {
 		if lockkeeper.KindOf(err) != lockkeeper.Unauthenticated {
 			t.Errorf("%q may look: %v", bearer, err)
 		}
+	}
+}
+
+// A server that stops answers whoever only waits, and takes no minute for it.
+func TestStopAnswersWaiters(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	d := w.waiting(w.job("push", "production"), handle)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	entered := make(chan struct{}, 2)
+	server := New(Options{Keeper: w.keeper, Verifier: identity.NewVerifier(identity.Options{}), URL: w.server.URL, Version: "test"}).HTTP()
+	inner := server.Handler
+	server.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		inner.ServeHTTP(rw, r)
+	})
+	go server.Serve(l)
+	at := "http://" + l.Addr().String()
+	answered := make(chan error, 2)
+	go func() {
+		got, err := (api.Client{Server: at, Bearer: handle}).Deployment(ctx, d.ID, d.Seen, 60*time.Second)
+		if err == nil && got.Seen != d.Seen {
+			err = errors.New("it saw something else")
+		}
+		answered <- err
+	}()
+	go func() {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/api/v1/deployments/"+d.ID+"/events", nil)
+		if err == nil {
+			req.Header.Set("Authorization", "Bearer "+handle)
+			var resp *http.Response
+			if resp, err = http.DefaultClient.Do(req); err == nil {
+				_, err = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		}
+		answered <- err
+	}()
+	<-entered
+	<-entered
+	began := time.Now()
+	w.must(server.Shutdown(ctx))
+	for range 2 {
+		w.must(<-answered)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 
