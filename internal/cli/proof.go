@@ -94,7 +94,7 @@ func (a *app) journalCommand() *cobra.Command {
 		}
 		return journal.OpenReader(ctx, data, outside, v)
 	}
-	return withCommands(c, a.verifyJournal(open), a.showJournal(open), a.proveJournal(open), a.exportJournal(open))
+	return withCommands(c, a.verifyJournal(open), a.showJournal(open), a.checkpointJournal(open), a.proveJournal(open), a.exportJournal(open))
 }
 
 type opener func(context.Context) (*journal.Reader, error)
@@ -190,27 +190,43 @@ func (a *app) showJournal(open opener) *cobra.Command {
 }
 
 func (a *app) proveJournal(open opener) *cobra.Command {
-	var check, keys string
-	c := &cobra.Command{Use: "prove [SEQ]", Short: "Make the proof that an entry stands in the journal, or check one", Args: cobra.MaximumNArgs(1),
-		Example: "  lockkeeper journal prove 12 --data ./data > proof.json\n  lockkeeper journal prove --check proof.json --keys keys.json"}
+	var check, since string
+	c := &cobra.Command{Use: "prove [SEQ]", Short: "Make or check the proof that an entry stands in the journal, or that the journal goes on from a checkpoint", Args: cobra.MaximumNArgs(1),
+		Long: `prove SEQ makes the proof that an entry stands under the journal's head. prove --since FILE
+makes the proof that the journal goes on from a checkpoint which somebody kept: that
+nothing was changed, taken out or put in before it. prove --check FILE checks either
+one, with the server's public keys and nothing else.`,
+		Example: "  lockkeeper journal prove 12 --data ./data > proof.json\n  lockkeeper journal prove --since kept.checkpoint --data ./data > proof.json\n  lockkeeper journal prove --check proof.json --keys keys.json"}
 	c.Flags().StringVar(&check, "check", "", "check the proof in this file instead")
+	c.Flags().StringVar(&since, "since", "", "file with a checkpoint that was kept")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if check != "" {
-			keys, _ = c.Flags().GetString("keys")
+			keys, _ := c.Flags().GetString("keys")
 			return a.checkProof(check, keys)
 		}
-		if len(args) != 1 {
-			return lockkeeper.Invalid.Errorf("usage", "Name the entry to prove, or --check FILE.").WithNext("See: lockkeeper journal prove --help")
-		}
-		seq, err := strconv.ParseInt(args[0], 10, 64)
-		if err != nil {
-			return lockkeeper.Invalid.Errorf("usage", "%q is no position of an entry.", args[0])
+		if (since == "") != (len(args) == 1) {
+			return lockkeeper.Invalid.Errorf("usage", "Name the entry to prove, or --since FILE, or --check FILE.").WithNext("See: lockkeeper journal prove --help")
 		}
 		r, err := open(c.Context())
 		if err != nil {
 			return brokenError(err)
 		}
 		defer r.Close()
+		if since != "" {
+			old, err := readBounded(since)
+			if err != nil {
+				return err
+			}
+			p, err := r.ProveContinuation(c.Context(), journal.CheckpointIn(old))
+			if err != nil {
+				return brokenError(err)
+			}
+			return a.json(p)
+		}
+		seq, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil {
+			return lockkeeper.Invalid.Errorf("usage", "%q is no position of an entry.", args[0])
+		}
 		p, err := r.Prove(c.Context(), seq)
 		if err != nil {
 			return brokenError(err)
@@ -234,8 +250,26 @@ func (a *app) checkProof(file, keys string) error {
 		return err
 	}
 	var p journal.Proof
-	if err := json.Unmarshal(data, &p); err != nil {
-		return lockkeeper.Invalid.Errorf("proof_malformed", "The file holds no proof: %v.", err).WithField(file)
+	var on journal.Continuation
+	bad := lockkeeper.Invalid.Errorf("proof_malformed", "The file holds no proof.").WithField(file).WithNext("Give it what `lockkeeper journal prove` printed.")
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(data, &raw) != nil {
+		return bad
+	}
+	if raw["old"] != nil {
+		if err := json.Unmarshal(data, &on); err != nil {
+			return bad.WithCause(err)
+		}
+		from, to, err := on.Verify(v)
+		if err != nil {
+			return err
+		}
+		return a.print(map[string]int64{"from": from, "to": to}, func(w io.Writer) {
+			fmt.Fprintf(w, "The journal %q of %d entries goes on from the %d that the checkpoint was signed over.\n", t.Origin, to, from)
+		})
+	}
+	if err := json.Unmarshal(data, &p); err != nil || raw["entry"] == nil {
+		return bad
 	}
 	if err := p.Verify(v); err != nil {
 		return err
@@ -243,6 +277,22 @@ func (a *app) checkProof(file, keys string) error {
 	return a.print(map[string]any{"seq": p.Seq, "entry": json.RawMessage(p.Entry)}, func(w io.Writer) {
 		fmt.Fprintf(w, "The entry %d stands in the journal %q:\n%s\n", p.Seq, t.Origin, p.Entry)
 	})
+}
+
+func (a *app) checkpointJournal(open opener) *cobra.Command {
+	return &cobra.Command{Use: "checkpoint", Short: "Print the journal's signed checkpoint, to be kept outside", Args: cobra.NoArgs,
+		Long: `Whoever keeps a checkpoint can prove later that nothing before it was changed
+(lockkeeper journal prove --since FILE). It is text: three lines and a signature.`,
+		Example: "  lockkeeper journal checkpoint --data ./data > kept.checkpoint",
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := open(c.Context())
+			if err != nil {
+				return brokenError(err)
+			}
+			defer r.Close()
+			head := r.Head()
+			return a.print(map[string]any{"checkpoint": string(head.Checkpoint), "size": head.Size}, func(w io.Writer) { w.Write(head.Checkpoint) })
+		}}
 }
 
 func (a *app) exportJournal(open opener) *cobra.Command {

@@ -151,11 +151,11 @@ func TestProofs(t *testing.T) {
 	ctx := context.Background()
 	k := newKeyring(t)
 	j := k.mustOpen(t, t.TempDir())
-	roots := [][]byte{nil}
+	roots, checkpoints := [][]byte{nil}, [][]byte{nil}
 	for size := int64(1); size <= 70; size++ {
 		grow(t, j, 1)
 		root := j.Head().Root
-		roots = append(roots, root[:])
+		roots, checkpoints = append(roots, root[:]), append(checkpoints, j.Head().Checkpoint)
 		for seq := int64(0); seq < size; seq += 1 + size/9 {
 			p, err := j.Prove(ctx, seq)
 			must(t, err)
@@ -166,13 +166,12 @@ func TestProofs(t *testing.T) {
 			}
 		}
 		for old := int64(1); old <= size; old += 1 + size/9 {
-			path, err := j.ProveConsistency(ctx, old)
+			c, err := j.ProveContinuation(ctx, checkpoints[old])
 			must(t, err)
-			var hashes [][]byte
-			for _, h := range path {
-				hashes = append(hashes, h[:])
+			if from, to, err := c.Verify(k.verifier); err != nil || from != old || to != size {
+				t.Fatalf("%d to %d: %d to %d, %v", old, size, from, to, err)
 			}
-			if err := proof.VerifyConsistency(rfc6962.DefaultHasher, uint64(old), uint64(size), hashes, roots[old], root[:]); err != nil {
+			if err := proof.VerifyConsistency(rfc6962.DefaultHasher, uint64(old), uint64(size), c.Hashes, roots[old], root[:]); err != nil {
 				t.Fatalf("%d to %d: %v", old, size, err)
 			}
 		}

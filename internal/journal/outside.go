@@ -45,10 +45,16 @@ func readOutside(path string) ([]byte, error) {
 	if err != nil {
 		return nil, unusable(path, err)
 	}
+	return CheckpointIn(data), nil
+}
+
+// CheckpointIn is the checkpoint that a file holds, without what pads it; nil if
+// it holds none.
+func CheckpointIn(data []byte) []byte {
 	if data = bytes.TrimRight(data, "\n\x00"); len(data) == 0 {
-		return nil, nil
+		return nil
 	}
-	return append(data, '\n'), nil
+	return append(data, '\n')
 }
 
 // verifyOutside checks that the log is a continuation of the one that the
