@@ -173,6 +173,30 @@ func checkReceipt(t *testing.T, k *Keeper, id string) {
 	}
 }
 
+// A receipt of a deployment with thousands of tokens stays small, says what it
+// leaves out, and verifies.
+func TestReceiptOfManyTokens(t *testing.T) {
+	ctx := context.Background()
+	k, _ := started(t, Options{})
+	now := lockkeeper.MomentOf(time.Now())
+	job := workload(2, "1", "11", "test", "1001", "push", 1, now)
+	id, err := k.OpenDeployment(ctx, job, "", OpenDeployment{Environment: "test", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")})
+	must(t, err)
+	must(t, k.Claim(ctx, job, id, "h"))
+	for range 2*everyOther + 7 {
+		_, err := k.Exchange(ctx, job, id, "h", "https://target.example")
+		must(t, err)
+	}
+	must(t, k.End(ctx, Caller{Holder: id}, id, 0))
+	receipt, err := k.Receipt(ctx, Caller{Holder: id}, id)
+	must(t, err)
+	s, err := VerifyReceipt(receipt, k.Trust())
+	must(t, err)
+	if p := s.Predicate; p.Omitted != 7 || len(p.Proofs) != 2*everyOther+3 || p.End.TokensOutside != 2*everyOther+7 {
+		t.Errorf("it omits %d and has %d proofs; %d tokens are outside", p.Omitted, len(p.Proofs), p.End.TokensOutside)
+	}
+}
+
 func (s Statement) String() string { b, _ := json.Marshal(s); return string(b) }
 
 // An account counts as whoever invited it until its owner has proved himself

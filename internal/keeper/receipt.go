@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
@@ -50,7 +51,40 @@ type Receipt struct {
 	Lease      *Lease              `json:"lease,omitempty"`
 	End        *End                `json:"end"`
 	Origin     string              `json:"log"`    // the journal's name
-	Proofs     []journal.Proof     `json:"proofs"` // every entry about the deployment, with its place in the journal
+	Proofs     []journal.Proof     `json:"proofs"` // the entries about the deployment, each with its place in the journal
+	// Omitted counts the entries that Proofs leaves out: of tokens, heartbeats and
+	// refusals, what came between the first fifty and the last fifty of each.
+	Omitted int `json:"omitted,omitempty"`
+}
+
+// repeats are the kinds of entry of which a deployment may have thousands, and
+// everyOther how many of each a receipt keeps from either end.
+var repeats = []string{"token.granted", "lease.renewed", "refusal.made"}
+
+const everyOther = 50
+
+// abridge leaves out of the entries about a deployment what only repeats, so that
+// a receipt stays small. It returns how many it left out.
+func abridge(stored []journal.Entry) (kept []journal.Entry, omitted int, err error) {
+	kinds, total, seen := make([]string, len(stored)), map[string]int{}, map[string]int{}
+	for i, s := range stored {
+		e, _, err := readEntry(s.Data)
+		if err != nil {
+			return nil, 0, err
+		}
+		kinds[i] = e.Kind
+		total[e.Kind]++
+	}
+	for i, s := range stored {
+		n := seen[kinds[i]]
+		seen[kinds[i]]++
+		if slices.Contains(repeats, kinds[i]) && n >= everyOther && n < total[kinds[i]]-everyOther {
+			omitted++
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return kept, omitted, nil
 }
 
 // Receipt is the signed receipt of a deployment that has ended.
@@ -67,6 +101,10 @@ func (k *Keeper) Receipt(ctx context.Context, by Caller, id string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
+	stored, omitted, err := abridge(stored)
+	if err != nil {
+		return nil, err
+	}
 	var proofs []journal.Proof
 	for _, s := range stored {
 		p, err := k.journal.Prove(ctx, s.Seq)
@@ -75,7 +113,7 @@ func (k *Keeper) Receipt(ctx context.Context, by Caller, id string) ([]byte, err
 		}
 		proofs = append(proofs, p)
 	}
-	statement, err := statementOf(k.options.Origin, proofs)
+	statement, err := statementOf(k.options.Origin, proofs, omitted)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +125,7 @@ func (k *Keeper) Receipt(ctx context.Context, by Caller, id string) ([]byte, err
 }
 
 // statementOf derives the statement from entries and their proofs.
-func statementOf(origin string, proofs []journal.Proof) (Statement, error) {
+func statementOf(origin string, proofs []journal.Proof, omitted int) (Statement, error) {
 	stored := make([]journal.Entry, len(proofs))
 	for i, p := range proofs {
 		stored[i] = journal.Entry{Seq: p.Seq, Data: p.Entry}
@@ -101,7 +139,7 @@ func statementOf(origin string, proofs []journal.Proof) (Statement, error) {
 		s.Subject = append(s.Subject, StatementSubject{a.Name, map[string]string{"sha256": a.Digest.Hex()}})
 	}
 	r := Receipt{Deployment: d.ID, Status: d.Status, Ask: d.Ask, AskDigest: d.Digest, Opened: d.Opened, Initiators: d.Initiators,
-		Approvals: d.approvals(), Lease: d.Lease, End: d.End, Origin: origin, Proofs: proofs}
+		Approvals: d.approvals(), Lease: d.Lease, End: d.End, Origin: origin, Proofs: proofs, Omitted: omitted}
 	if d.Lease != nil {
 		r.Gate, r.Identity = d.Lease.Gate, d.Lease.Identity
 	}
@@ -155,7 +193,7 @@ func VerifyReceipt(envelope []byte, t Trust) (Statement, error) {
 	if digest, err := s.Predicate.Ask.Digest(); err != nil || digest != s.Predicate.AskDigest {
 		return Statement{}, bad("The ask does not have the digest that was approved.")
 	}
-	derived, err := statementOf(t.Origin, s.Predicate.Proofs)
+	derived, err := statementOf(t.Origin, s.Predicate.Proofs, s.Predicate.Omitted)
 	if err != nil {
 		return Statement{}, bad("The entries tell no deployment: %v.", err)
 	}
