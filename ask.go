@@ -81,6 +81,9 @@ type Ask struct {
 	Template    Definition        `json:"template,omitzero"`   // the reusable definition that the job runs in, if any
 	Artifacts   []Artifact        `json:"artifacts"`           // sorted by name, names distinct
 	Parameters  map[string]string `json:"parameters,omitempty"`
+	// Detached says that the job which asks will not be the one that runs: another
+	// job of the same stage, run and attempt comes back with the ask's handle.
+	Detached bool `json:"detached,omitempty"`
 }
 
 // The actions of an ask.

@@ -154,6 +154,7 @@ type OpenDeployment struct {
 	Artifacts   []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`
 	Parameters  map[string]string     `json:"parameters,omitempty"`
 	Handle      lockkeeper.Digest     `json:"handle" doc:"digest of the handle that the job made for itself"`
+	Detached    bool                  `json:"detached,omitempty" doc:"another job of the same stage and run will claim it, with the same handle"`
 }
 
 // Approval is somebody's approval of an ask.

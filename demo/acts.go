@@ -376,7 +376,7 @@ func (s *story) detached() error {
 	ask := []string{"deploy", "--environment", "production", "--artifact", "app=sha256:" + digest.out}
 	id := regexp.MustCompile(`d-[a-z0-9]+`)
 	first := s.issuer.Job(s.job("9002", "5010", "push", "production"))
-	out, err := s.expect(0, first, append(ask, "--detach"), "lockkeeper claim d-")
+	out, err := s.expect(0, first, append(ask, "--detach", "--handle-file", "later"), "lockkeeper claim d-")
 	if err != nil {
 		return err
 	}
@@ -388,15 +388,22 @@ func (s *story) detached() error {
 		}
 	}
 	later := s.issuer.Job(s.job("9002", "5011", "push", "production"))
-	if out, err = s.expect(7, later, []string{"claim", asked, "--timeout", "10s", "--", "sh", "-c", "test -s $LOCKKEEPER_TOKEN_FILE && exit 7"}, "may run until", "failed"); err != nil {
+	if err := os.WriteFile(filepath.Join(s.repo, "another"), []byte("lkh_somethingelse\n"), 0o600); err != nil {
+		return err
+	}
+	if out, err = s.expect(120, later, []string{"claim", asked, "--handle-file", "another", "--", "true"}, "handle_differs"); err != nil {
+		return err
+	}
+	say("Another job of the run, without the handle of the one that asked: %s", lineWith(out, "handle_differs"))
+	if out, err = s.expect(7, later, []string{"claim", asked, "--handle-file", "later", "--timeout", "10s", "--", "sh", "-c", "test -s $LOCKKEEPER_TOKEN_FILE && exit 7"}, "may run until", "failed"); err != nil {
 		return err
 	}
 	say("A later job claims it and runs; its command fails with 7, and so does claim: %s", lineWith(out, "ended at"))
 	other := s.issuer.Job(s.job("9003", "5012", "push", "production"))
-	if _, err = s.expect(120, other, []string{"claim", asked, "--", "true"}, "deployment_ended"); err != nil {
+	if _, err = s.expect(120, other, []string{"claim", asked, "--handle-file", "later", "--", "true"}, "deployment_ended"); err != nil {
 		return err
 	}
-	if out, err = s.expect(0, other, append(ask, "--detach"), "claim d-"); err != nil {
+	if out, err = s.expect(0, other, append(ask, "--detach", "--handle-file", "unwanted"), "claim d-"); err != nil {
 		return err
 	}
 	unwanted := id.FindString(out)

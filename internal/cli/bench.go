@@ -42,7 +42,7 @@ func (a *app) benchCommand() *cobra.Command {
 	exchange.Flags().StringVar(&audience, "audience", "", "what the tokens are for; default: the identity's first audience")
 	exchange.MarkFlagRequired("handle-file")
 	exchange.RunE = func(c *cobra.Command, args []string) error {
-		d, err := a.newDriver(f)
+		d, err := a.oldDriver(f)
 		if err != nil {
 			return err
 		}

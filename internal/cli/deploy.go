@@ -67,6 +67,9 @@ func (a *app) deployCommand() *cobra.Command {
 		if f.detach == (len(args) > 0) {
 			return lockkeeper.Invalid.Errorf("usage", "Name either a command to run, or --detach.").WithNext("See: lockkeeper deploy --help")
 		}
+		if f.detach && f.handleFile == "" {
+			return lockkeeper.Invalid.Errorf("usage", "Whoever comes back for the deployment needs its handle.").WithNext("Name a file for it: --handle-file FILE, and hand that file to the later job.")
+		}
 		return deployError(a.deploy(c.Context(), f, args))
 	}
 	return c
@@ -75,10 +78,11 @@ func (a *app) deployCommand() *cobra.Command {
 func (a *app) claimCommand() *cobra.Command {
 	var f deployFlags
 	c := &cobra.Command{Use: "claim ID [-- COMMAND…]", Short: "Come back for a deployment that was asked for with --detach, and run a command", Args: cobra.MinimumNArgs(2),
-		Example: "  lockkeeper claim d-… -- ./deploy.sh", Long: deployHelp}
+		Example: "  lockkeeper claim d-… --handle-file handle -- ./deploy.sh", Long: deployHelp}
 	f.shared(c)
+	c.MarkFlagRequired("handle-file")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		d, err := a.newDriver(f)
+		d, err := a.oldDriver(f)
 		if err != nil {
 			return err
 		}
@@ -112,7 +116,7 @@ func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error
 	if f.rollback {
 		action = lockkeeper.RollbackAction
 	}
-	ask := api.OpenDeployment{Action: action, Project: f.project, Environment: f.environment, Parameters: map[string]string{}}
+	ask := api.OpenDeployment{Action: action, Project: f.project, Environment: f.environment, Parameters: map[string]string{}, Detached: f.detach}
 	for _, s := range f.artifacts {
 		artifact, err := artifactOf(s)
 		if err != nil {
@@ -140,7 +144,7 @@ func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error
 	if f.detach {
 		return a.print(opened, func(w io.Writer) {
 			printDeployment(w, opened)
-			fmt.Fprintf(w, "Come back from a job of the same stage and run: lockkeeper claim %s -- COMMAND\n", opened.ID)
+			fmt.Fprintf(w, "Come back from a job of the same stage and run, with the file %s: lockkeeper claim %s --handle-file FILE -- COMMAND\n", f.handleFile, opened.ID)
 		})
 	}
 	fmt.Fprintf(a.err, "%s asks to deploy to %s. Approvers run: lockkeeper approve %s\n", opened.ID, ask.Environment, opened.ID)
@@ -158,17 +162,27 @@ type driver struct {
 	gone   time.Time // since when the server is away; zero: it is not
 }
 
+// oldDriver takes up a deployment by the handle that a file keeps.
+func (a *app) oldDriver(f deployFlags) (*driver, error) {
+	b, err := os.ReadFile(f.handleFile)
+	handle := strings.TrimSpace(string(b))
+	if err != nil || !strings.HasPrefix(handle, api.HandlePrefix) {
+		return nil, lockkeeper.Invalid.Errorf("handle_file", "The file holds no handle of a deployment.").WithField(f.handleFile).
+			WithNext("Hand over the file that `lockkeeper deploy --handle-file` wrote.").WithCause(err)
+	}
+	return &driver{app: a, flags: f, ci: ciPlatform{app: a, file: f.tokenFile}, handle: handle}, nil
+}
+
 // newDriver makes the deployment's handle: a secret of this job, whose digest
-// alone goes with the ask.
+// alone goes with the ask. One that the handle file keeps is taken again, so that
+// a job that was cut off can ask again.
 func (a *app) newDriver(f deployFlags) (*driver, error) {
-	d := &driver{app: a, flags: f, ci: ciPlatform{app: a, file: f.tokenFile}}
 	if f.handleFile != "" {
-		b, err := os.ReadFile(f.handleFile)
-		if err == nil && strings.HasPrefix(string(b), api.HandlePrefix) {
-			d.handle = strings.TrimSpace(string(b))
+		if d, err := a.oldDriver(f); err == nil {
 			return d, nil
 		}
 	}
+	d := &driver{app: a, flags: f, ci: ciPlatform{app: a, file: f.tokenFile}}
 	d.handle = api.HandlePrefix + randomText()
 	if f.handleFile != "" {
 		if err := writePrivate(f.handleFile, []byte(d.handle+"\n")); err != nil {
@@ -295,9 +309,6 @@ func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
 		if d.bears(ctx, err) {
 			continue
 		}
-		if err != nil && d.flags.handleFile == "" && lockkeeper.KindOf(err) == lockkeeper.Unauthenticated {
-			return d.pause(ctx) // asked for by another job: this one's handle opens nothing yet
-		}
 		if ctx.Err() != nil {
 			return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time: %s", d.id, last.Sentence).
 				WithNext("%s", last.Next).WithDecision(*last)
@@ -344,14 +355,6 @@ func (d *driver) sleep(ctx context.Context, pause time.Duration) bool {
 	case <-time.After(pause):
 		return true
 	}
-}
-
-// pause is the wait between two claims of a job that cannot watch.
-func (d *driver) pause(ctx context.Context) error {
-	if !d.sleep(ctx, 5*time.Second) {
-		return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time.", d.id).WithNext("Ask the approvers, and run the job again.")
-	}
-	return nil
 }
 
 func waitingLine(g lockkeeper.Decision) string {

@@ -23,7 +23,7 @@ func (a *app) tokenCommand() *cobra.Command {
 	c.Flags().StringVar(&audience, "audience", "", "what the token is for; default: the identity's first audience")
 	c.MarkFlagRequired("handle-file")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		d, err := a.newDriver(f)
+		d, err := a.oldDriver(f)
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (a *app) endCommand() *cobra.Command {
 	c.MarkFlagRequired("handle-file")
 	c.MarkFlagRequired("exit-code")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		d, err := a.newDriver(f)
+		d, err := a.oldDriver(f)
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ type openDeployment struct {
 	Artifacts   []lockkeeper.Artifact `json:"artifacts"`
 	Parameters  map[string]string     `json:"parameters,omitempty"`
 	Handle      lockkeeper.Digest     `json:"handle"`
+	Detached    bool                  `json:"detached,omitempty"`
 }
 
 func (c openDeployment) name() string { return "deployment.open" }
@@ -109,7 +110,7 @@ func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
 		Pipeline: pipeline.Name, Stage: stage.Name, Provider: j.Provider, Repository: j.Repository.Value, Run: j.Run.Value,
 		Attempt: j.Attempt, Ref: j.Ref.Value, Commit: j.Commit.Value,
 		Definition: lockkeeper.Definition{Path: j.DefinitionPath.Value, Ref: j.DefinitionRef.Value, Commit: j.DefinitionCommit.Value},
-		Artifacts:  artifacts, Parameters: c.Parameters}, nil
+		Artifacts:  artifacts, Parameters: c.Parameters, Detached: c.Detached}, nil
 }
 
 // stageOf is the one stage that a workload is of, or a refusal with every

@@ -32,6 +32,9 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if err := w.sameAsk(d, c.Job); err != nil {
 		return nil, nil, err
 	}
+	if err := d.mayClaim(c.Job, c.Handle); err != nil {
+		return nil, nil, err
+	}
 	if d.Status == Running {
 		if d.Lease.Job == c.Job.JobKey() && d.Lease.Handle == c.Handle && d.leaseLive(now) {
 			return nil, opened{d.ID}, nil // the same job asks again: a retry
@@ -55,6 +58,21 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	return append(w.makeRoom(d, facts.Environment, now), &leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: c.Job.JobKey(), Handle: c.Handle,
 		Identity: facts.Identity.Name, Subject: subjectOf(d.Ask.Project, facts.Identity.Name), Ends: now.Add(beat), Limit: limit, Beat: beat,
 		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number}), opened{d.ID}, nil
+}
+
+// mayClaim refuses whoever does not show the handle that the ask was made with,
+// and any job but the one that asked, unless the ask said that another one would
+// come. Approvers saw that: it is part of the ask.
+func (d *Deployment) mayClaim(job lockkeeper.Workload, handle lockkeeper.Digest) error {
+	switch {
+	case handle != d.Handle:
+		return lockkeeper.Forbidden.Errorf("handle_differs", "This is not the handle that the deployment was asked for with.").
+			WithNext("Claim with the handle of the job that asked; a later job gets it with --handle-file.").WithField(d.ID)
+	case !d.Ask.Detached && job.JobKey() != d.Requester:
+		return lockkeeper.Forbidden.Errorf("job_differs", "Another job asked for this deployment, and did not say that a later one would claim it.").
+			WithNext("Run it in the job that asked, or ask with --detach.").WithField(d.ID)
+	}
+	return nil
 }
 
 // renewLease is the holder's heartbeat.

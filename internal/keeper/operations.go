@@ -130,6 +130,7 @@ type OpenDeployment struct {
 	Artifacts   []lockkeeper.Artifact
 	Parameters  map[string]string
 	Handle      lockkeeper.Digest // HandleDigest of the secret that the job made
+	Detached    bool              // another job of the same stage and run will claim it, with the same handle
 }
 
 // Open opens a deployment for the stage that the job is of, and returns its id.
@@ -139,7 +140,7 @@ func (k *Keeper) OpenDeployment(ctx context.Context, job lockkeeper.Workload, ke
 		return "", lockkeeper.Invalid.Errorf("handle_malformed", "The handle's digest is malformed: %v.", err).WithField("handle")
 	}
 	answer, err := do[opened](ctx, k, Caller{Workload: &job}, key, openDeployment{ID: newID("d"), Job: job, Action: o.Action, Project: o.Project,
-		Environment: o.Environment, Artifacts: o.Artifacts, Parameters: o.Parameters, Handle: o.Handle})
+		Environment: o.Environment, Artifacts: o.Artifacts, Parameters: o.Parameters, Handle: o.Handle, Detached: o.Detached})
 	return answer.ID, err
 }
 

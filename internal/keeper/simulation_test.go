@@ -67,6 +67,8 @@ type seen struct {
 	ends     lockkeeper.Moment
 	limit    lockkeeper.Moment
 	leased   bool
+	asker    lockkeeper.Digest // the job that asked
+	asked    lockkeeper.Digest // its handle
 	job      lockkeeper.Digest
 	handle   lockkeeper.Digest
 	ended    bool
@@ -162,7 +164,7 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("the stage %s opens %s (invariant 7)", ev.Ask.Stage, ev.Ask.Environment)
 		}
 		d := &seen{ask: ev.Ask, digest: ev.Digest, deadline: ev.Deadline, behind: map[string]bool{}, standIns: map[string]string{}, opened: e.Seq,
-			line: ev.Ask.Environment + ev.Ask.Pipeline + ev.Ask.Stage + ev.Ask.Ref}
+			line: ev.Ask.Environment + ev.Ask.Pipeline + ev.Ask.Stage + ev.Ask.Ref, asker: ev.Job, asked: ev.Handle}
 		if ev.Ask.Action == lockkeeper.RollbackAction && !r.good[ev.Ask.Environment+fmt.Sprint(ev.Ask.Artifacts)] {
 			return fmt.Errorf("a rollback to what was never there")
 		}
@@ -233,6 +235,8 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("a lease after the end (invariant 6)")
 		case ev.Digest != d.digest:
 			return fmt.Errorf("a lease for another ask (invariant 4)")
+		case ev.Handle != d.asked || !d.ask.Detached && ev.Job != d.asker:
+			return fmt.Errorf("a lease for another job than the one that asked (invariant 7)")
 		case !r.enough(d):
 			return fmt.Errorf("a lease with the approvals of %v, behind it %v (invariants 3, 5)", d.approved, d.behind)
 		case !r.entitled(d):
@@ -388,7 +392,7 @@ func (s *simulation) command() (Caller, command) {
 		if rapid.IntRange(0, 7).Draw(t, "elsewhere") == 0 {
 			env = rapid.SampledFrom([]string{"production", "test", "moon"}).Draw(t, "to")
 		}
-		return Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: env, Artifacts: []lockkeeper.Artifact{app}, Handle: s.handle(),
+		return Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: env, Artifacts: []lockkeeper.Artifact{app}, Handle: s.handle(), Detached: rapid.Bool().Draw(t, "detached"),
 			Action: rapid.SampledFrom([]string{"", "", "", "deploy", "rollback"}).Draw(t, "action")}
 	case 2:
 		j := s.job()
@@ -403,7 +407,16 @@ func (s *simulation) command() (Caller, command) {
 	case 8, 9, 10, 20:
 		id := s.id()
 		j := s.claimer(id)
-		return Caller{Workload: &j}, claimLease{Deployment: id, Lease: "l-1", Job: j, Handle: s.handle()}
+		handle := s.handle()
+		if d := s.core.Deployments[id]; d != nil && rapid.IntRange(0, 3).Draw(t, "another") > 0 {
+			handle = d.Handle
+			for _, job := range []string{"10", "11"} {
+				if j.Job = lockkeeper.SignedFact(job); j.JobKey() == d.Requester || d.Ask.Detached {
+					break
+				}
+			}
+		}
+		return Caller{Workload: &j}, claimLease{Deployment: id, Lease: "l-1", Job: j, Handle: handle}
 	case 11, 12, 21, 22, 23:
 		id := s.id()
 		j := s.claimer(id)
