@@ -22,8 +22,14 @@ type tally struct {
 	ballots []ballot // oldest first
 	asOf    lockkeeper.Moment
 	extra   int
-	opens   []*lockkeeper.Moment // per check, when its turn came; nil: not yet
-	placed  [][]int              // per check, the ballots that fill its places
+	turns   []*turn // per check, when its turn came; nil: not yet
+	placed  [][]int // per check, the ballots that fill its places
+}
+
+// A turn is when a check began to take votes.
+type turn struct {
+	at   lockkeeper.Moment
+	from int // the first ballot that may count: none of those that brought the turn about
 }
 
 // approvals judges every approval check of the environment together: distinct
@@ -31,7 +37,8 @@ type tally struct {
 // matching), so that one person never fills two places and somebody who could
 // fill either of two is not used up by the wrong one.
 //
-// A vote counts for a check only if it was given after the check's turn came,
+// A vote counts for a check only if it was given after the check's turn came
+// (strictly: the vote that completes what comes first counts for that),
 // before its time-out, and no longer ago than its validity. Ages count up to
 // the release: a vote does not grow too old while the deployment runs.
 func approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
@@ -52,16 +59,16 @@ func newTally(f Facts, now lockkeeper.Moment) *tally {
 		t.ballots = append(t.ballots, ballot{v, Admissible(f, v)})
 	}
 	slices.SortStableFunc(t.ballots, func(a, b ballot) int { return a.vote.At.Time().Compare(b.vote.At.Time()) })
-	t.opens = make([]*lockkeeper.Moment, len(t.checks))
+	t.turns = make([]*turn, len(t.checks))
 	for i, c := range t.checks {
 		if len(c.Approval.After) == 0 {
-			t.opens[i] = &f.Opened
+			t.turns[i] = &turn{at: f.Opened}
 		}
 	}
 	for range t.checks { // as many rounds as the longest chain of after may have
 		for i, c := range t.checks {
-			if t.opens[i] == nil {
-				t.opens[i] = t.doneAt(c.Approval.After)
+			if t.turns[i] == nil {
+				t.turns[i] = t.after(c.Approval.After)
 			}
 		}
 	}
@@ -77,9 +84,9 @@ func all(checks []catalog.Check) []int {
 	return out
 }
 
-// doneAt is when the named checks, and all that come before them, were
-// satisfied by votes that still count; nil if they are not.
-func (t *tally) doneAt(names []string) *lockkeeper.Moment {
+// after is the turn that comes when the named checks, and all that come before
+// them, are satisfied by votes that still count; nil if they are not.
+func (t *tally) after(names []string) *turn {
 	var chain []int
 	var add func(name string)
 	add = func(name string) {
@@ -99,14 +106,14 @@ func (t *tally) doneAt(names []string) *lockkeeper.Moment {
 		return nil
 	}
 	for _, i := range chain {
-		if t.opens[i] == nil {
+		if t.turns[i] == nil {
 			return nil
 		}
 	}
 	for n := 1; n <= len(t.ballots); n++ {
 		placed := t.match(chain, n)
 		if !slices.ContainsFunc(chain, func(i int) bool { return len(placed[i]) < t.need(i) }) {
-			return &t.ballots[n-1].vote.At
+			return &turn{t.ballots[n-1].vote.At, n}
 		}
 	}
 	return nil
@@ -117,11 +124,11 @@ func (t *tally) need(check int) int { return t.checks[check].Approval.Count + t.
 // counts reports whether a ballot may fill a place of a check.
 func (t *tally) counts(b, check int) bool {
 	v, a := t.ballots[b].vote, t.checks[check].Approval
-	opened := t.opens[check]
-	if t.ballots[b].reason.Verdict != lockkeeper.Pass || !inAny(v.Groups, a.Groups) || opened == nil || v.At.Before(*opened) {
+	turn := t.turns[check]
+	if t.ballots[b].reason.Verdict != lockkeeper.Pass || !inAny(v.Groups, a.Groups) || turn == nil || b < turn.from || v.At.Before(turn.at) {
 		return false
 	}
-	if a.Timeout > 0 && !v.At.Before(opened.Add(time.Duration(a.Timeout))) {
+	if a.Timeout > 0 && !v.At.Before(turn.at.Add(time.Duration(a.Timeout))) {
 		return false
 	}
 	return a.Validity == 0 || t.asOf.Before(v.At.Add(time.Duration(a.Validity)))
@@ -134,11 +141,11 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	t := newTally(f, now)
 	var waits, late []string
 	for i, c := range t.checks {
-		switch opened := t.opens[i]; {
+		switch turn := t.turns[i]; {
 		case !inAny(v.Groups, c.Approval.Groups):
-		case opened == nil:
+		case turn == nil:
 			waits = append(waits, fmt.Sprintf("%s comes after %s", c.Name, strings.Join(c.Approval.After, " and ")))
-		case c.Approval.Timeout > 0 && !now.Before(opened.Add(time.Duration(c.Approval.Timeout))):
+		case c.Approval.Timeout > 0 && !now.Before(turn.at.Add(time.Duration(c.Approval.Timeout))):
 			late = append(late, c.Name)
 		default:
 			d.Sentence = fmt.Sprintf("It is the turn of %s.", c.Name)
@@ -154,15 +161,26 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	return d
 }
 
-// Counts reports whether a vote that was given still may fill a place of some
-// check. A person whose vote no longer may is free to vote again.
-func Counts(f Facts, user string, now lockkeeper.Moment) bool {
+// Adds reports whether v, given at now, does what an earlier vote of the same
+// person was too early for, or has grown too old for: then he may vote again.
+// Anybody else has voted.
+func Adds(f Facts, v Vote, now lockkeeper.Moment) bool {
+	v.At = now
+	before := len(f.Votes)
+	f.Votes = append(slices.Clone(f.Votes), v)
 	t := newTally(f, now)
-	for b, ballot := range t.ballots {
-		for i := range t.checks {
-			if ballot.vote.User == user && t.counts(b, i) {
-				return true
+	same := func(o Vote) bool {
+		return o.User == v.User || slices.Contains(o.Persons, v.Counts) || slices.Contains(v.Persons, o.Counts)
+	}
+	for i, c := range t.checks {
+		asked, counts := false, false
+		for b := range before {
+			if o := t.ballots[b].vote; same(o) && inAny(o.Groups, c.Approval.Groups) {
+				asked, counts = true, counts || t.counts(b, i)
 			}
+		}
+		if asked && !counts && t.counts(before, i) {
+			return true
 		}
 	}
 	return false
@@ -224,9 +242,9 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 	return d
 }
 
-// match assigns the first n ballots to the places of some checks; the result
-// holds, per check, the ballots that fill its places. Two ballots of one person
-// never both stand.
+// match gives the places of some checks to the persons behind the first n
+// ballots; the result holds, per check, the ballots that fill its places. A person
+// fills one place, by whichever of his ballots may.
 func (t *tally) match(checks []int, n int) [][]int {
 	var places []int // place → check
 	for _, c := range checks {
@@ -234,30 +252,36 @@ func (t *tally) match(checks []int, n int) [][]int {
 			places = append(places, c)
 		}
 	}
+	var persons []lockkeeper.Person // in the order of their first ballots
+	of := map[lockkeeper.Person][]int{}
+	for b := range t.ballots[:n] {
+		person := t.ballots[b].vote.Counts
+		if of[person] == nil {
+			persons = append(persons, person)
+		}
+		of[person] = append(of[person], b)
+	}
 	voter := make([]int, len(places)) // place → ballot, -1: open
 	for i := range voter {
 		voter[i] = -1
 	}
-	var try func(b int, seen []bool) bool
-	try = func(b int, seen []bool) bool {
+	var try func(person lockkeeper.Person, seen []bool) bool
+	try = func(person lockkeeper.Person, seen []bool) bool {
 		for p, check := range places {
-			if seen[p] || !t.counts(b, check) {
+			i := slices.IndexFunc(of[person], func(b int) bool { return t.counts(b, check) })
+			if seen[p] || i < 0 {
 				continue
 			}
 			seen[p] = true
-			if voter[p] < 0 || try(voter[p], seen) {
-				voter[p] = b
+			if voter[p] < 0 || try(t.ballots[voter[p]].vote.Counts, seen) {
+				voter[p] = of[person][i]
 				return true
 			}
 		}
 		return false
 	}
-	seated := map[lockkeeper.Person]bool{}
-	for b := range t.ballots[:n] {
-		person := t.ballots[b].vote.Counts
-		if !seated[person] && try(b, make([]bool, len(places))) {
-			seated[person] = true
-		}
+	for _, person := range persons {
+		try(person, make([]bool, len(places)))
 	}
 	out := make([][]int, len(t.checks))
 	for p, b := range voter {
@@ -296,13 +320,13 @@ func (t *tally) approval(i int) lockkeeper.Decision {
 		return d
 	}
 	d.Until = nil
-	if t.opens[i] == nil {
+	if t.turns[i] == nil {
 		d.Verdict, d.Code = lockkeeper.Wait, "approvals_later"
 		d.Sentence = fmt.Sprintf("Its turn comes after %s.", strings.Join(c.Approval.After, " and "))
 		d.Next = "Wait for those that come first."
 		return d
 	}
-	if end := t.opens[i].Add(time.Duration(c.Approval.Timeout)); c.Approval.Timeout > 0 && !t.asOf.Before(end) {
+	if end := t.turns[i].at.Add(time.Duration(c.Approval.Timeout)); c.Approval.Timeout > 0 && !t.asOf.Before(end) {
 		d.Verdict, d.Code = lockkeeper.Fail, "approval_timed_out"
 		d.Sentence = fmt.Sprintf("%d of %d %s were there (%s) when its time ended, at %s.", len(placed), need, what, orNobody(names), end)
 		d.Next = "Start a new run and ask again."

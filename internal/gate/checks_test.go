@@ -233,8 +233,8 @@ func TestApprovalsInSequence(t *testing.T) {
 	// A vote that came before its turn does not count, not even later.
 	f.Votes = []Vote{at(vote("bob", "b"), -5), at(vote("ann2", "a"), -3)}
 	want(t, "too early", Judge(f, now), "check then", lockkeeper.Wait, "approvals_missing")
-	if Counts(f, "bob", now) || !Counts(f, "ann2", now) {
-		t.Error("whose vote counts is wrong")
+	if !Adds(f, vote("bob", "b"), now) || Adds(f, vote("ann2", "a"), now) {
+		t.Error("who may vote again is wrong")
 	}
 	f.Votes = append(f.Votes, at(vote("bob", "b"), -1))
 	want(t, "in turn", Judge(f, now), "check then", lockkeeper.Pass, "approved")
@@ -307,6 +307,106 @@ func TestSequenceAgainstReplay(t *testing.T) {
 			}
 		}
 	})
+}
+
+// With overlapping groups, too: who has passed is what trying every assignment of
+// distinct votes to places says, where a check that comes after others takes only
+// votes given after a beginning of the votes that fills those others.
+func TestSequenceAgainstEveryAssignment(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		f := facts()
+		n := rapid.IntRange(1, 3).Draw(rt, "checks")
+		f.Environment.Tier, f.Environment.Checks, f.Votes = catalog.Development, nil, nil
+		groups := []string{"a", "b", "c"}
+		for i := range n {
+			a := &catalog.Approval{Count: rapid.IntRange(1, 2).Draw(rt, "count"), Groups: rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 1, 2, rapid.ID[string]).Draw(rt, "groups")}
+			if i > 0 {
+				a.After = rapid.SampledFrom([][]string{nil, {fmt.Sprint("c", i-1)}, {"c0"}}).Draw(rt, "after")
+			}
+			f.Environment.Checks = append(f.Environment.Checks, catalog.Check{Name: fmt.Sprint("c", i), Approval: a})
+		}
+		for i := range rapid.IntRange(0, 6).Draw(rt, "votes") {
+			v := vote(fmt.Sprint("u", i), rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 1, 3, rapid.ID[string]).Draw(rt, "member")...)
+			v.At = now.Add(time.Duration(i/2) * time.Second) // two of one moment
+			v.Counts = lockkeeper.Person(fmt.Sprint("p", rapid.IntRange(0, 4).Draw(rt, "person")))
+			f.Votes = append(f.Votes, v)
+		}
+		from := make([]int, n) // per check, the first vote that it takes; past all: none
+		type persons map[lockkeeper.Person]bool
+		var fills func(checks []int, votes, place int, used persons) bool
+		fills = func(checks []int, votes, place int, used persons) bool {
+			var c, nth int
+			for i := range checks {
+				if count := f.Environment.Checks[checks[i]].Approval.Count; place < nth+count {
+					c = checks[i]
+					break
+				} else if nth += count; i == len(checks)-1 {
+					return true
+				}
+			}
+			for v := from[c]; v < votes; v++ {
+				who := f.Votes[v].Counts
+				if used[who] || !inAny(f.Votes[v].Groups, f.Environment.Checks[c].Approval.Groups) {
+					continue
+				}
+				used[who] = true
+				if fills(checks, votes, place+1, used) {
+					return true
+				}
+				used[who] = false
+			}
+			return false
+		}
+		for i, c := range f.Environment.Checks {
+			var chain []int
+			for before := c.Approval.After; len(before) > 0; before = f.Environment.Checks[chain[0]].Approval.After {
+				chain = append([]int{int(before[0][1] - '0')}, chain...)
+			}
+			if len(chain) == 0 {
+				continue
+			}
+			for from[i] = 0; from[i] <= len(f.Votes) && !fills(chain, from[i], 0, persons{}); from[i]++ {
+			}
+		}
+		all := make([]int, n)
+		for i := range all {
+			all[i] = i
+		}
+		want := fills(all, len(f.Votes), 0, persons{})
+		if d := Judge(f, now.Add(time.Minute)); (d.Verdict == lockkeeper.Pass) != want {
+			rt.Fatalf("the gate says %s (%s), every assignment %v; turns %v", d.Verdict, d.Sentence, want, from)
+		}
+	})
+}
+
+// The vote that completes what comes first does not count for what comes after,
+// even if its voter is asked there too.
+func TestSequenceTakesNoVoteTwice(t *testing.T) {
+	f := facts()
+	f.Environment.Tier = catalog.Development
+	f.Environment.Checks = []catalog.Check{{Name: "manager", Approval: &catalog.Approval{Count: 1, Groups: []string{"managers"}}},
+		{Name: "security", Approval: &catalog.Approval{Count: 1, Groups: []string{"security"}, After: []string{"manager"}}}}
+	cat, bob, eve := vote("cat", "managers", "security"), vote("bob", "managers"), vote("eve", "security")
+	bob.At, eve.At = now.Add(2*time.Second), now.Add(3*time.Second)
+	f.Votes = []Vote{cat, bob}
+	if d := Judge(f, now.Add(time.Minute)); d.Verdict != lockkeeper.Wait || d.Code != "approvals_missing" {
+		t.Errorf("the review came before what it follows: %s %s", d.Code, d.Sentence)
+	}
+	// Bob fills the manager's place, so Cat may review, by another vote.
+	if !Adds(f, cat, now.Add(time.Minute)) || Adds(f, bob, now.Add(time.Minute)) {
+		t.Error("who may vote again is wrong")
+	}
+	again := cat
+	again.At = now.Add(time.Minute)
+	f.Votes = append(f.Votes, again)
+	if d := Judge(f, now.Add(2*time.Minute)); d.Verdict != lockkeeper.Pass {
+		t.Errorf("reviewed after it: %s %s", d.Code, d.Sentence)
+	}
+	f.Votes = f.Votes[:2]
+	f.Votes = append(f.Votes, eve)
+	if d := Judge(f, now.Add(time.Minute)); d.Verdict != lockkeeper.Pass {
+		t.Errorf("and after: %s %s", d.Code, d.Sentence)
+	}
 }
 
 // NextChange agrees with a look at every minute, also where clocks change.

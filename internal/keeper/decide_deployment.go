@@ -203,8 +203,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return nil, nil, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
 	}
 	for _, other := range facts.Votes {
-		// A vote that came before its turn, or has grown too old, may be given again.
-		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && gate.Counts(facts, other.User, now) {
+		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !gate.Adds(facts, ballot, now) {
 			return nil, nil, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this deployment already, as %s; one person fills one place.", ballot.Counts, other.User).
 				WithNext("Ask another person.")
 		}
