@@ -337,6 +337,9 @@ func (t *tally) approval(i int) lockkeeper.Decision {
 	if t.extra > 0 {
 		d.Sentence += " Automation has a part in the run, so one more is asked for."
 	}
+	if c.Approval.Instructions != "" {
+		d.Sentence += " Approvers are asked: " + c.Approval.Instructions
+	}
 	d.Next = fmt.Sprintf("Ask %d more of %s to run: lockkeeper approve", need-len(placed), strings.Join(c.Approval.Groups, ", "))
 	return d
 }

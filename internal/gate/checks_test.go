@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -253,6 +254,20 @@ func TestApprovalsInSequence(t *testing.T) {
 	want(t, "out of time", Judge(f, now.Add(time.Minute)), "check then", lockkeeper.Fail, "approval_timed_out")
 	f.Votes = append(f.Votes, at(vote("bob", "b"), 1))
 	want(t, "a vote at the end of its time", Judge(f, now.Add(2*time.Minute)), "check then", lockkeeper.Fail, "approval_timed_out")
+}
+
+// Whoever is asked reads what to look at; once he has, nobody needs it.
+func TestInstructions(t *testing.T) {
+	f := facts()
+	f.Environment.Checks[0].Approval.Instructions = "Compare the migration with the back-up."
+	if d := Judge(f, now); strings.Contains(fmt.Sprint(d), "migration") {
+		t.Error("a check that has passed still asks")
+	}
+	f.Votes = f.Votes[:1]
+	i := slices.IndexFunc(Judge(f, now).Because, func(d lockkeeper.Decision) bool { return d.Subject == "check two" })
+	if d := Judge(f, now).Because[i]; !strings.HasSuffix(d.Sentence, "Approvers are asked: Compare the migration with the back-up.") {
+		t.Errorf("an approver reads: %s", d.Sentence)
+	}
 }
 
 func TestApprovalsGrowOld(t *testing.T) {

@@ -58,7 +58,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 			WithNext("End or cancel some of them first: lockkeeper deployments list")
 	}
 	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
-		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins}
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env)}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +68,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Revision: w.Revision.Number}}, opened{c.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Revision: w.Revision.Number}}, opened{c.ID}, nil
 }
 
 // opened is the answer to openDeployment.
@@ -190,26 +190,45 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return nil, nil, err
 	}
 	mine := Vote{User: by.User, Approve: c.Approve, Digest: d.Digest, At: now, Persons: w.persons(by.User)}
-	ballot := w.ballot(d, facts, mine, now)
-	verdict := gate.Admissible(facts, ballot)
-	if verdict.Verdict != lockkeeper.Pass {
-		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	ballot, err := c.takes(w, d, facts, mine, now)
+	if then, differs := gate.Under(facts, d.Terms); err != nil && differs {
+		then.Votes = w.ballots(d, then, now)
+		// Who is asked no more may be the one whom the ask still waits for.
+		if older, olderErr := c.takes(w, d, then, mine, now); olderErr == nil {
+			ballot, err = older, nil
+		}
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	if !c.Approve {
 		end := End{Status: Rejected, At: now, Reason: c.Comment, By: by.User}
 		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 	}
-	if turn := gate.Turns(facts, ballot, now); turn.Verdict != lockkeeper.Pass {
-		return nil, nil, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
+	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
+		Right: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
+}
+
+// takes says, as a ballot, how the gate of the facts takes the vote, or why it
+// does not.
+func (c vote) takes(w *world, d *Deployment, f gate.Facts, mine Vote, now lockkeeper.Moment) (gate.Vote, error) {
+	ballot := w.ballot(d, f, mine, now)
+	if verdict := gate.Admissible(f, ballot); verdict.Verdict != lockkeeper.Pass {
+		return ballot, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
-	for _, other := range facts.Votes {
-		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !gate.Adds(facts, ballot, now) {
-			return nil, nil, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this deployment already, as %s; one person fills one place.", ballot.Counts, other.User).
+	if !c.Approve {
+		return ballot, nil
+	}
+	if turn := gate.Turns(f, ballot, now); turn.Verdict != lockkeeper.Pass {
+		return ballot, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
+	}
+	for _, other := range f.Votes {
+		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !gate.Adds(f, ballot, now) {
+			return ballot, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this deployment already, as %s; one person fills one place.", ballot.Counts, other.User).
 				WithNext("Ask another person.")
 		}
 	}
-	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
-		Right: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
+	return ballot, nil
 }
 
 // fits refuses a vote that is not for exactly this ask.
@@ -350,7 +369,7 @@ func (w *world) overtaken(d *Deployment, now lockkeeper.Moment) event {
 	if err != nil {
 		return nil
 	}
-	verdict := gate.Judge(facts, now)
+	verdict := w.judge(d, facts, now)
 	status := map[string]Status{"approval_timed_out": TimedOut, "superseded": Superseded}[verdict.Code]
 	if verdict.Verdict != lockkeeper.Fail || status == "" {
 		return nil

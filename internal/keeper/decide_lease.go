@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
-	"github.com/lockkeeper/lockkeeper/internal/gate"
 )
 
 // claimLease is the release: it re-verifies everything and grants the lease, in
@@ -46,7 +45,7 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if err != nil {
 		return nil, nil, err
 	}
-	verdict := gate.Judge(facts, now)
+	verdict := w.judge(d, facts, now)
 	if !verdict.Passed(now) {
 		kind := lockkeeper.Forbidden
 		if verdict.Verdict == lockkeeper.Wait {
@@ -108,7 +107,7 @@ func (c renewLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if err != nil {
 		return nil, nil, err
 	}
-	standing := gate.Standing(facts, now)
+	standing := w.standing(d, facts, now)
 	if !standing.Passed(now) {
 		return nil, nil, lockkeeper.Forbidden.Errorf(standing.Code, "%s", standing.Sentence).WithNext("%s", standing.Next).WithDecision(standing)
 	}
@@ -204,7 +203,7 @@ func (c grantToken) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if err != nil {
 		return nil, nil, err
 	}
-	standing := gate.Standing(facts, now)
+	standing := w.standing(d, facts, now)
 	if !standing.Passed(now) {
 		return nil, nil, lockkeeper.Forbidden.Errorf(standing.Code, "%s", standing.Sentence).WithNext("%s", standing.Next).WithDecision(standing)
 	}

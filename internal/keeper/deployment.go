@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
 
 // A Status says where a deployment stands.
@@ -37,6 +38,7 @@ type Deployment struct {
 	Requester  lockkeeper.Digest `json:"requester"` // key of the job that asked
 	Handle     lockkeeper.Digest `json:"handle"`    // digest of the handle that came with the ask
 	Initiators []Origin          `json:"initiators"`
+	Terms      []catalog.Check   `json:"terms,omitempty"` // gate.Terms of the environment when it was opened
 	Votes      []Vote            `json:"votes,omitempty"`
 	Delegated  []Delegation      `json:"delegated,omitempty"` // at most one from each user
 	Lease      *Lease            `json:"lease,omitempty"`

@@ -294,7 +294,8 @@ type deploymentOpened struct {
 	Token        lockkeeper.Digest   `json:"token"`
 	TokenExpires lockkeeper.Moment   `json:"token_expires"`
 	Initiators   []Origin            `json:"initiators"`
-	Gate         lockkeeper.Decision `json:"gate"` // how the gate stood at the opening
+	Gate         lockkeeper.Decision `json:"gate"`            // how the gate stood at the opening
+	Terms        []catalog.Check     `json:"terms,omitempty"` // what the environment demanded then, of what can still change
 	Revision     int                 `json:"revision"`
 }
 
@@ -313,7 +314,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
-		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators}
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment

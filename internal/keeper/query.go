@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
-	"github.com/lockkeeper/lockkeeper/internal/gate"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
 )
 
@@ -125,11 +124,11 @@ func (w *world) view(d *Deployment, now lockkeeper.Moment) View {
 		v.Gate = &lockkeeper.Decision{Subject: "gate", Verdict: lockkeeper.Fail, Code: r.Code, Sentence: r.Sentence, Next: r.Next}
 		return v
 	}
-	judge := gate.Judge
+	judge := w.judge
 	if d.Status == Running {
-		judge = gate.Standing
+		judge = w.standing
 	}
-	verdict := judge(facts, now)
+	verdict := judge(d, facts, now)
 	v.Gate = &verdict
 	return v
 }

@@ -172,15 +172,49 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	if id, ok := w.rules.Catalog.IdentityOf(scope); ok {
 		f.Identity = &id
 	}
-	for _, v := range d.approvals() {
-		f.Votes = append(f.Votes, w.ballot(d, f, v, now))
-	}
+	f.Votes = w.ballots(d, f, now)
 	for _, r := range w.Records[d.Ask.Project] {
 		if slices.ContainsFunc(d.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return a.Digest == r.Artifact.Digest }) {
 			f.Records = append(f.Records, r)
 		}
 	}
 	return f, nil
+}
+
+// ballots are the approvals of d as the gate of the facts sees them now.
+func (w *world) ballots(d *Deployment, f gate.Facts, now lockkeeper.Moment) []gate.Vote {
+	var out []gate.Vote
+	for _, v := range d.approvals() {
+		out = append(out, w.ballot(d, f, v, now))
+	}
+	return out
+}
+
+// judge decides whether d may pass now: by what the environment demands, and by
+// what it demanded when the ask was opened, if that was something else.
+func (w *world) judge(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
+	return w.with(d, f, gate.Judge(f, now), now)
+}
+
+// standing decides whether what let d through stands still.
+func (w *world) standing(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
+	return w.with(d, f, gate.Standing(f, now), now)
+}
+
+func (w *world) with(d *Deployment, f gate.Facts, verdict lockkeeper.Decision, now lockkeeper.Moment) lockkeeper.Decision {
+	if asOpened, differs := w.asOpened(d, f, now); differs {
+		return gate.Also(verdict, asOpened)
+	}
+	return verdict
+}
+
+func (w *world) asOpened(d *Deployment, f gate.Facts, now lockkeeper.Moment) (verdict lockkeeper.Decision, differs bool) {
+	f, differs = gate.Under(f, d.Terms)
+	if !differs {
+		return verdict, false
+	}
+	f.Votes = w.ballots(d, f, now)
+	return gate.AsOpened(f, now), true
 }
 
 // ticket is the place of a deployment in the queue of its environment.
@@ -203,6 +237,9 @@ func (w *world) rivals(d *Deployment, now lockkeeper.Moment) []gate.Rival {
 		if o.Status == Waiting {
 			facts, err := w.facts(o, now)
 			r.Ready = err == nil && gate.Ready(facts, now)
+			if asOpened, differs := w.asOpened(o, facts, now); differs {
+				r.Ready = r.Ready && asOpened.Passed(now)
+			}
 		}
 		out = append(out, r)
 	}
