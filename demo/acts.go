@@ -493,7 +493,7 @@ func startTarget(issuer string) (*target, error) {
 	}
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, err := verifier.Verify(r.Context(), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
-		if err != nil || token.Subject != "lk:payments:payments-production" {
+		if err != nil || token.Subject != "lk:payments:production:payments-production" {
 			http.Error(w, "not by this token", http.StatusUnauthorized)
 			return
 		}

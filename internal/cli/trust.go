@@ -139,7 +139,7 @@ func (a *app) trusted(c *cobra.Command, identity string, kind cloud) (trusted, e
 	if err != nil {
 		return trusted{}, err
 	}
-	return trusted{about.Issuer, u.Host + u.Path, keeper.SubjectOf(project, name), audience, name, project, about.Issuer + "/.well-known/jwks.json"}, nil
+	return trusted{about.Issuer, u.Host + u.Path, keeper.SubjectOf(project, id.Environment, name), audience, name, project, about.Issuer + "/.well-known/jwks.json"}, nil
 }
 
 func identitiesOf(c *catalog.Catalog) string {

@@ -55,7 +55,7 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	}
 	limit, beat := now.Add(facts.Environment.LeaseLimit()), facts.Environment.Beat()
 	return append(w.makeRoom(d, facts.Environment, now), &leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: c.Job.JobKey(), Handle: c.Handle,
-		Identity: facts.Identity.Name, Subject: subjectOf(d.Ask.Project, facts.Identity.Name), Ends: now.Add(beat), Limit: limit, Beat: beat,
+		Identity: facts.Identity.Name, Subject: SubjectOf(d.Ask.Project, d.Ask.Environment, facts.Identity.Name), Ends: now.Add(beat), Limit: limit, Beat: beat,
 		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number}), opened{d.ID}, nil
 }
 
@@ -121,14 +121,13 @@ func (c renewLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	return []event{&leaseRenewed{Deployment: d.ID, Lease: d.Lease.ID, Ends: ends, Revision: w.Revision.Number}}, renewed{ends}, nil
 }
 
-// SubjectOf is the one stable, opaque subject of an identity's tokens, as the
-// other side must be told.
-func SubjectOf(project, identity string) string { return subjectOf(project, identity) }
-
-// subjectOf is the one stable, opaque subject of an identity's tokens. It holds
-// no personal data and has at most 127 bytes (the clouds' least limit).
-func subjectOf(project, identity string) string {
-	s := fmt.Sprintf("lk:%s:%s", project, identity)
+// SubjectOf is the subject of an identity's tokens, as the other side must be
+// told: one for each identity in its environment, so that an identity which moves
+// to another environment leaves its trust behind. It is stable, holds no personal
+// data and has at most 127 bytes (the clouds' least limit); nobody should take it
+// apart, for a long one is a digest.
+func SubjectOf(project, environment, identity string) string {
+	s := fmt.Sprintf("lk:%s:%s:%s", project, environment, identity) // a name has no colon
 	if len(s) <= 127 {
 		return s
 	}

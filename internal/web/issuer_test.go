@@ -63,7 +63,7 @@ func TestIntrospection(t *testing.T) {
 		t.Error("a token under a live lease is not active")
 	}
 	_, out := w.post("/oauth/introspect", session, url.Values{"token": {one}, "token_type_hint": {"access_token"}})
-	if out["sub"] != "lk:payments:payments-production" || out["deployment"] != d.ID || out["iss"] != w.server.URL || out["aud"] != "https://target.example" {
+	if out["sub"] != "lk:payments:production:payments-production" || out["deployment"] != d.ID || out["iss"] != w.server.URL || out["aud"] != "https://target.example" {
 		t.Errorf("it says %v", out)
 	}
 	foreign := w.issuer.JobToken(j)

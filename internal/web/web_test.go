@@ -87,7 +87,7 @@ func verifyToken(t *testing.T, w *world, raw string) {
 		t.Fatal(err)
 	}
 	token, err := p.Verifier(&oidc.Config{ClientID: "https://target.example", SupportedSigningAlgs: []string{"ES256"}}).Verify(ctx, raw)
-	if err != nil || token.Subject != "lk:payments:payments-production" {
+	if err != nil || token.Subject != "lk:payments:production:payments-production" {
 		t.Fatalf("the token: %v %+v", err, token)
 	}
 	if _, err := p.Verifier(&oidc.Config{ClientID: "https://other.example", SupportedSigningAlgs: []string{"ES256"}}).Verify(ctx, raw); err == nil {
