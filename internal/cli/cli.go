@@ -30,7 +30,8 @@ const (
 	exitTimedOut = 121 // deploy: nobody let it through in time
 	exitAway     = 122 // deploy: the server or the CI platform cannot be reached
 
-	exitSuperseded = 123 // deploy: a newer deployment took its place
+	exitSuperseded  = 123 // deploy: a newer deployment took its place
+	exitInterrupted = 124 // deploy: a signal ended the wait
 )
 
 // exitCodes is the one table from kinds of error to exit codes.

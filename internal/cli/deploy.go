@@ -47,7 +47,8 @@ const deployHelp = `The command runs once the gate has let the deployment throug
 
 The files are kept fresh and the lease is kept alive while the command runs; both are gone afterwards.
 Exit codes: the command's own; 120 refused, rejected or cancelled; 121 nobody let it through in time;
-122 the server or the CI platform cannot be reached; 123 a newer deployment took its place.`
+122 the server or the CI platform cannot be reached; 123 a newer deployment took its place;
+124 a signal ended the wait. Whoever stops waiting in deploy cancels the ask; in claim it stays open.`
 
 func (a *app) deployCommand() *cobra.Command {
 	var f deployFlags
@@ -86,7 +87,7 @@ func (a *app) claimCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		d.id = args[0]
+		d.id, d.later = args[0], true
 		return deployError(d.run(c.Context(), args[1:]))
 	}
 	return c
@@ -103,8 +104,10 @@ func deployError(err error) error {
 		return err
 	case r.Kind == lockkeeper.Unavailable:
 		return &exitError{exitAway, err}
-	case r.Code == "timed_out" || r.Code == "approval_timed_out":
+	case r.Code == "timed_out" || r.Code == "approval_timed_out" || r.Code == "gave_up_waiting":
 		return &exitError{exitTimedOut, err}
+	case r.Code == "interrupted":
+		return &exitError{exitInterrupted, err}
 	case r.Code == "superseded":
 		return &exitError{exitSuperseded, err}
 	}
@@ -159,6 +162,7 @@ type driver struct {
 	handle string
 	id     string
 	lease  api.Lease
+	later  bool      // another job may come back for it
 	gone   time.Time // since when the server is away; zero: it is not
 }
 
@@ -239,8 +243,9 @@ func retry(ctx context.Context, f func() error) error {
 // deployment with its exit code.
 func (d *driver) run(ctx context.Context, command []string) error {
 	if err := d.await(ctx); err != nil {
-		if ctx.Err() != nil {
-			d.cancel("The job was interrupted while it waited.")
+		// Nobody but this job has the handle, unless a file keeps it for another.
+		if code := lockkeeper.RefusalOf(err); !d.later && code != nil && (code.Code == "interrupted" || code.Code == "gave_up_waiting") {
+			d.cancel(code.Sentence)
 		}
 		return err
 	}
@@ -285,6 +290,9 @@ func (d *driver) await(ctx context.Context) error {
 		if d.bears(ctx, err) {
 			continue
 		}
+		if ctx.Err() != nil {
+			return stoppedWaiting(ctx, d.id, nil)
+		}
 		r := lockkeeper.RefusalOf(err)
 		if r == nil || r.Kind != lockkeeper.Conflict || r.Decision == nil || r.Decision.Verdict != lockkeeper.Wait {
 			return err
@@ -310,8 +318,7 @@ func (d *driver) watch(ctx context.Context, last *lockkeeper.Decision) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return lockkeeper.Conflict.Errorf("timed_out", "The gate did not let %s through in time: %s", d.id, last.Sentence).
-				WithNext("%s", last.Next).WithDecision(*last)
+			return stoppedWaiting(ctx, d.id, last)
 		}
 		if err != nil {
 			return err
@@ -355,6 +362,19 @@ func (d *driver) sleep(ctx context.Context, pause time.Duration) bool {
 	case <-time.After(pause):
 		return true
 	}
+}
+
+// stoppedWaiting says why a job waits no more: its own time is up, or a signal came.
+func stoppedWaiting(ctx context.Context, id string, last *lockkeeper.Decision) error {
+	r := lockkeeper.Conflict.Errorf("gave_up_waiting", "The job gave up waiting for %s, as it was told to (--timeout).", id)
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		r = lockkeeper.Conflict.Errorf("interrupted", "The job was interrupted while it waited for %s.", id)
+	}
+	if last == nil {
+		return r.WithNext("Run the job again.")
+	}
+	r.Sentence += " The gate said: " + last.Sentence
+	return r.WithNext("%s", last.Next).WithDecision(*last)
 }
 
 func waitingLine(g lockkeeper.Decision) string {
