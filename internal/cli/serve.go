@@ -126,10 +126,27 @@ func (a *app) welcome(ctx context.Context, k *keeper.Keeper, o serveOptions) err
 		return err
 	}
 	fmt.Fprintf(a.out, "Lockkeeper %s serves %s from %s\n", Version, o.url, o.data)
+	if within(o.outside, o.data) {
+		fmt.Fprintln(a.err, "warning: the journal's last checkpoint lies in the data folder, so a folder that is put back as a whole from a back-up\n  is not noticed, and what was revoked since comes back. Keep it on another disk: serve --checkpoint FILE")
+	}
 	if code != "" {
 		fmt.Fprintf(a.out, "Nobody administers it yet. Enter as the first administrator:\n  lockkeeper setup --server %s --user NAME --code %s\n", o.url, code)
 	}
 	return nil
+}
+
+// within reports whether a file lies in a folder, where "" does.
+func within(file, dir string) bool {
+	if file == "" {
+		return true
+	}
+	at, err := filepath.Abs(file)
+	folder, err2 := filepath.Abs(dir)
+	if err != nil || err2 != nil {
+		return true
+	}
+	rel, err := filepath.Rel(folder, at)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // keysLinger is how long the key set is served after the keeper stopped.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -37,18 +36,21 @@ func epochOf(origin, line string) (int, bool) {
 }
 
 // checkOutside refuses a log of which there is no checkpoint outside: without it
-// nobody would notice that the log lost its end. The file is made before the
+// nobody would notice that the log lost its end. The file is written before the
 // first entry is.
 func (j *Journal) checkOutside() error {
-	if j.Head().Size == 0 {
+	if j.Head().Size == 0 || j.Reader.outside != nil {
 		return nil
 	}
 	file := outsidePath(j.options.Dir, j.options.Outside)
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		return lockkeeper.Conflict.Errorf("checkpoint_missing", "The journal has %d entries, and the file %s, which says how many it had last, is not there.", j.Head().Size, file).
-			WithNext("Put the file back or name it with --checkpoint. If it is lost: lockkeeper recover").WithField(file)
+	next := "Put the file back or name it with --checkpoint."
+	if beside := outsidePath(j.options.Dir, ""); j.options.Outside != "" && beside != j.options.Outside {
+		if _, err := os.Stat(beside); err == nil {
+			next = fmt.Sprintf("To keep it there from now on, move it: mv %s %s.", beside, file)
+		}
 	}
-	return nil
+	return lockkeeper.Conflict.Errorf("checkpoint_missing", "The journal has %d entries, and no checkpoint is in the file %s, which says how many it had last.", j.Head().Size, file).
+		WithNext("%s If it is lost: lockkeeper recover", next).WithField(file)
 }
 
 // A Lost end is what a checkpoint outside says of a log that came back shorter,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -107,6 +108,10 @@ func TestRecoverRefuses(t *testing.T) {
 	if _, err := os.Stat(outside); err == nil {
 		t.Error("the refused start made a checkpoint")
 	}
+	must(t, os.WriteFile(outside, nil, 0o600))
+	if _, err := k.open(t, dir); code(err) != "checkpoint_missing" {
+		t.Errorf("with an empty one: %v", err)
+	}
 	db, err := sql.Open("sqlite", path(dir))
 	must(t, err)
 	for _, q := range []string{`DROP TRIGGER entry_stays`, `UPDATE entry SET data = CAST(replace(CAST(data AS TEXT), 'entry 2', 'entry 9') AS BLOB) WHERE seq = 2`} {
@@ -117,6 +122,34 @@ func TestRecoverRefuses(t *testing.T) {
 	var broken *Broken
 	if _, _, err := k.recover(dir, true); !errors.As(err, &broken) || broken.Seq != 2 {
 		t.Errorf("a tampered log: %v", err)
+	}
+}
+
+// The checkpoint outside may lie on another disk, and moving it there is said.
+func TestOutsideElsewhere(t *testing.T) {
+	k, dir, elsewhere := newKeyring(t), t.TempDir(), filepath.Join(t.TempDir(), "checkpoint")
+	j := k.mustOpen(t, dir)
+	grow(t, j, 3)
+	must(t, j.Close())
+	options := Options{Dir: dir, Outside: elsewhere, Origin: "test", Signer: k.signer, Verifier: k.verifier}
+	if _, err := Open(context.Background(), options); code(err) != "checkpoint_missing" || !strings.Contains(err.Error(), "mv "+filepath.Join(dir, "checkpoint")) {
+		t.Errorf("not moved: %v", err)
+	}
+	must(t, os.Rename(filepath.Join(dir, "checkpoint"), elsewhere))
+	j, err := Open(context.Background(), options)
+	must(t, err)
+	grow(t, j, 2)
+	must(t, j.Close())
+	kept, err := os.ReadFile(elsewhere)
+	must(t, err)
+	if _, size, _, err := openCheckpoint(CheckpointIn(kept), k.verifier); err != nil || size != 5 {
+		t.Errorf("it is over %d entries: %v", size, err)
+	}
+	r, err := OpenReader(context.Background(), dir, elsewhere, k.verifier)
+	must(t, err)
+	defer r.Close()
+	if _, err := Verify(context.Background(), r, nil); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -187,6 +187,11 @@ func (j *Journal) open(ctx context.Context) error {
 	if j.outside, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return unusable(file, err)
 	}
+	if j.Head().Size == 0 && j.Reader.outside == nil {
+		if err := j.beginOutside(); err != nil {
+			return err
+		}
+	}
 	return j.connect(ctx)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -35,6 +36,16 @@ func (j *Journal) keepOutside(h Head) error {
 	sector := append(bytes.Clone(h.Checkpoint), bytes.Repeat([]byte("\n"), outsideSize-len(h.Checkpoint))...)
 	_, err := j.outside.WriteAt(sector, 0)
 	return err
+}
+
+// beginOutside writes a checkpoint over no entries, so that a file without a
+// checkpoint is never right.
+func (j *Journal) beginOutside() error {
+	checkpoint, err := note.Sign(&note.Note{Text: checkpointText(j.Reader.origin, 0, emptyRoot)}, j.options.Signer)
+	if err != nil {
+		return fmt.Errorf("sign the checkpoint: %w", err)
+	}
+	return j.keepOutside(Head{Checkpoint: checkpoint})
 }
 
 func readOutside(path string) ([]byte, error) {
