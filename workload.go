@@ -69,6 +69,7 @@ type Workload struct {
 	Actor            Fact `json:"actor,omitzero"`       // immutable id of the account that started the run
 	ActorName        Fact `json:"actor_name,omitzero"`  //
 	RerunActor       Fact `json:"rerun_actor,omitzero"` // id of the account that re-ran it; many platforms do not say
+	QueuedBy         Fact `json:"queued_by,omitzero"`   // id of the account that queued the run for Actor, where the platform tells them apart
 
 	// Kubernetes: the pod that the token is bound to.
 	Namespace          Fact `json:"namespace,omitzero"`
@@ -95,7 +96,7 @@ func (w Workload) Facts() []NamedFact {
 		{"environment", w.Environment}, {"environment_protected", w.EnvironmentProtected}, {"runner", w.Runner},
 		{"definition_path", w.DefinitionPath}, {"definition_ref", w.DefinitionRef}, {"definition_commit", w.DefinitionCommit},
 		{"called_path", w.CalledPath}, {"called_ref", w.CalledRef}, {"called_commit", w.CalledCommit},
-		{"actor", w.Actor}, {"actor_name", w.ActorName}, {"rerun_actor", w.RerunActor},
+		{"actor", w.Actor}, {"actor_name", w.ActorName}, {"rerun_actor", w.RerunActor}, {"queued_by", w.QueuedBy},
 		{"namespace", w.Namespace}, {"service_account", w.ServiceAccount}, {"service_account_name", w.ServiceAccountName}, {"pod", w.Pod},
 		{"connection", w.Connection}, {"subject", w.Subject}}
 }

@@ -222,6 +222,12 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 			}
 		}
 	}
+	if p, builder := f.built(v.Persons); builder {
+		d.Code = "own_change"
+		d.Sentence = fmt.Sprintf("%s started the run that built this (as %s), and nobody approves what is theirs.", v.User, p)
+		d.Next = "Ask another person of the groups that the check names."
+		return d
+	}
 	if v.Right.Verdict != lockkeeper.Pass {
 		d.Code, d.Because = "approver_not_permitted", []lockkeeper.Decision{v.Right}
 		d.Sentence = fmt.Sprintf("%s may not approve deployments to %s: %s", v.User, f.Environment.Name, v.Right.Sentence)
@@ -240,6 +246,22 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 	d.Sentence = fmt.Sprintf("%s is in none of the groups that the checks of %s ask.", v.User, f.Environment.Name)
 	d.Next = fmt.Sprintf("Ask somebody of: %s.", orNobody(asked))
 	return d
+}
+
+// built finds one of the persons among those who started the runs that built the
+// ask's artifacts. Whoever triggers the deploying job need not be he: somebody else
+// may have run that job again, or started it by hand.
+func (f Facts) built(persons []lockkeeper.Person) (lockkeeper.Person, bool) {
+	for _, a := range f.Ask.Artifacts {
+		if r := f.voucher(a); r != nil {
+			for _, p := range r.Persons {
+				if slices.Contains(persons, p) {
+					return p, true
+				}
+			}
+		}
+	}
+	return "", false
 }
 
 // match gives the places of some checks to the persons behind the first n

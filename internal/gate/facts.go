@@ -78,4 +78,10 @@ type Record struct {
 	Commit     string              `json:"commit"`
 	Run        string              `json:"run"`
 	At         lockkeeper.Moment   `json:"at"`
+
+	// Who started the recording run, as the platform names him, and the persons he
+	// is: they made what is deployed, whoever deploys it.
+	Provider string              `json:"provider,omitempty"`
+	Account  string              `json:"account,omitempty"`
+	Persons  []lockkeeper.Person `json:"persons,omitempty"`
 }

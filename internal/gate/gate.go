@@ -162,12 +162,10 @@ func oneArtifact(f Facts, a lockkeeper.Artifact) lockkeeper.Decision {
 	if f.Ask.Action == lockkeeper.RollbackAction {
 		return oldArtifact(f, a, d)
 	}
-	for _, r := range f.Records {
-		if r.vouches(f.Ask, a) {
-			d.Code = "artifact_recorded"
-			d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s from this commit.", a.Name, r.Pipeline, r.Stage, r.Run)
-			return d
-		}
+	if r := f.voucher(a); r != nil {
+		d.Code = "artifact_recorded"
+		d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s from this commit.", a.Name, r.Pipeline, r.Stage, r.Run)
+		return d
 	}
 	d.Code = "artifact_claimed"
 	d.Sentence = fmt.Sprintf("The digest of %s is only claimed by the deploying stage; no other stage recorded it.", a.Name)
@@ -192,6 +190,18 @@ func oldArtifact(f Facts, a lockkeeper.Artifact, d lockkeeper.Decision) lockkeep
 	d.Sentence = "These artifacts together were not among the last that were deployed here with success."
 	d.Next = "Roll back to exactly the artifacts of an earlier deployment (lockkeeper deployments list), or deploy them as new ones."
 	return d
+}
+
+// voucher is the record that vouches for an artifact: the newest of the ask's own
+// run or, if that recorded none, the newest of all; nil if there is none.
+func (f Facts) voucher(a lockkeeper.Artifact) *Record {
+	var found *Record
+	for i, r := range f.Records {
+		if r.vouches(f.Ask, a) && (found == nil || r.Run == f.Ask.Run || found.Run != f.Ask.Run) {
+			found = &f.Records[i]
+		}
+	}
+	return found
 }
 
 func (r Record) vouches(ask lockkeeper.Ask, a lockkeeper.Artifact) bool {

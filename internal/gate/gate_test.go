@@ -49,10 +49,24 @@ func TestJudge(t *testing.T) {
 			f.Initiators[0].Automation, f.Environment.Automation = true, true
 			f.Votes = append(f.Votes, vote("dan", "g"))
 		}, lockkeeper.Pass, "passed"},
-		"the starter lost the right":    {func(f *Facts) { f.Initiators[0].Right = lockkeeper.Decision{Verdict: lockkeeper.Fail} }, lockkeeper.Fail, "initiator_not_permitted"},
-		"no right was looked up":        {func(f *Facts) { f.Initiators[0].Right = lockkeeper.Decision{} }, lockkeeper.Fail, "initiator_not_permitted"},
-		"no identity":                   {func(f *Facts) { f.Identity = nil }, lockkeeper.Fail, "environment_without_identity"},
-		"the build stage":               {func(f *Facts) { f.Ask.Stage = "build" }, lockkeeper.Fail, "stage_not_named"},
+		"the starter lost the right": {func(f *Facts) { f.Initiators[0].Right = lockkeeper.Decision{Verdict: lockkeeper.Fail} }, lockkeeper.Fail, "initiator_not_permitted"},
+		"no right was looked up":     {func(f *Facts) { f.Initiators[0].Right = lockkeeper.Decision{} }, lockkeeper.Fail, "initiator_not_permitted"},
+		"no identity":                {func(f *Facts) { f.Identity = nil }, lockkeeper.Fail, "environment_without_identity"},
+		"the build stage":            {func(f *Facts) { f.Ask.Stage = "build" }, lockkeeper.Fail, "stage_not_named"},
+		"an approver built it":       {func(f *Facts) { f.Records[0].Persons = []lockkeeper.Person{"bob"} }, lockkeeper.Wait, "approvals_missing"},
+		"an approver built it again": {func(f *Facts) {
+			f.Records = append(f.Records, f.Records[0])
+			f.Records[1].Persons = []lockkeeper.Person{"bob"}
+		}, lockkeeper.Wait, "approvals_missing"},
+		"an approver built it before": {func(f *Facts) {
+			f.Ask.Run = "1"
+			f.Records = append(f.Records, f.Records[0])
+			f.Records[1].Run, f.Records[1].Persons = "2", []lockkeeper.Person{"bob"}
+		}, lockkeeper.Pass, "passed"},
+		"an approver built something else": {func(f *Facts) {
+			f.Records = append(f.Records, f.Records[0])
+			f.Records[1].Commit, f.Records[1].Persons = "d", []lockkeeper.Person{"bob"}
+		}, lockkeeper.Pass, "passed"},
 		"nobody vouches":                {func(f *Facts) { f.Records = nil }, lockkeeper.Fail, "artifact_claimed"},
 		"only the asker vouches":        {func(f *Facts) { f.Records[0].Stage = "deploy" }, lockkeeper.Fail, "artifact_claimed"},
 		"vouched for another commit":    {func(f *Facts) { f.Records[0].Commit = "d" }, lockkeeper.Fail, "artifact_claimed"},

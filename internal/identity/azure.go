@@ -59,6 +59,9 @@ type azureBuild struct {
 		ID         string `json:"id"`
 		UniqueName string `json:"uniqueName"`
 	} `json:"requestedFor"`
+	RequestedBy struct {
+		ID string `json:"id"`
+	} `json:"requestedBy"`
 }
 
 type azureTimeline struct {
@@ -117,6 +120,9 @@ func (v *Verifier) azureRun(ctx context.Context, w *lockkeeper.Workload, i Issue
 	looked := func(s string) lockkeeper.Fact { return lockkeeper.Fact{Value: s, Mark: lockkeeper.LookedUp} }
 	w.Stage, w.Job, w.Attempt = looked(stage.Identifier), looked(strings.ToLower(job.ID)), stage.Attempt
 	w.Event, w.Actor = looked(build.Reason), looked(strings.ToLower(build.RequestedFor.ID))
+	if by := strings.ToLower(build.RequestedBy.ID); uid(by) {
+		w.QueuedBy = looked(by)
+	}
 	if name := build.RequestedFor.UniqueName; len(name) <= maxValue {
 		w.ActorName = looked(name)
 	}

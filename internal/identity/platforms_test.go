@@ -187,7 +187,7 @@ func TestAzure(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{"organisation": a.Organisation, "project": a.Project, "pipeline": "42", "repository": "71111111-2222-3333-4444-555555555555",
-		"repository_name": "https://dev.azure.com/acme/payments/_git/payments", "run": "1234", "stage": "Deploy", "job": "j2", "event": "individualCI", "ref": "refs/heads/main", "commit": a.Commit,
+		"repository_name": "https://dev.azure.com/acme/payments/_git/payments", "run": "1234", "stage": "Deploy", "job": "j2", "event": "individualCI", "queued_by": "00000002-0000-8888-8000-000000000000", "ref": "refs/heads/main", "commit": a.Commit,
 		"actor": "a1111111-2222-3333-4444-555555555555", "actor_name": "ann@example.com"}
 	if d := cmp.Diff(want, facts(w)); d != "" || w.Attempt != 1 || w.Stage.Mark != lockkeeper.LookedUp || w.Run.Mark != lockkeeper.Signed {
 		t.Errorf("record (-want +got):\n%s", d)

@@ -269,7 +269,7 @@ func (c recordArtifacts) decide(w *world, _ Caller, now lockkeeper.Moment) ([]ev
 	}
 	return []event{&artifactRecorded{Project: pipeline.Project, Pipeline: pipeline.Name, Stage: stage.Name, Repository: c.Job.Repository.Value,
 			Commit: c.Job.Commit.Value, Run: c.Job.Run.Value, Artifacts: artifacts, Token: c.Job.TokenID, TokenExpires: c.Job.Expires,
-			Job: c.Job.JobKey(), Revision: w.Revision.Number}},
+			Job: c.Job.JobKey(), Initiator: w.origin(c.Job, c.Job.Actor, c.Job.ActorName), Revision: w.Revision.Number}},
 		recorded{Project: pipeline.Project, Pipeline: pipeline.Name, Stage: stage.Name, Artifacts: artifacts}, nil
 }
 

@@ -257,6 +257,7 @@ type artifactRecorded struct {
 	Token        lockkeeper.Digest     `json:"token"`
 	TokenExpires lockkeeper.Moment     `json:"token_expires"`
 	Job          lockkeeper.Digest     `json:"job"`
+	Initiator    Origin                `json:"initiator,omitzero"` // who started the run
 	Revision     int                   `json:"revision"`
 }
 
@@ -272,7 +273,8 @@ func (ev *artifactRecorded) apply(s *State, e Entry) error {
 	list := s.Records[ev.Project]
 	for _, a := range ev.Artifacts {
 		list = append(list, gate.Record{Artifact: a, Pipeline: ev.Pipeline, Stage: ev.Stage,
-			Repository: ev.Repository, Commit: ev.Commit, Run: ev.Run, At: e.Time})
+			Repository: ev.Repository, Commit: ev.Commit, Run: ev.Run, At: e.Time,
+			Provider: ev.Initiator.Provider, Account: ev.Initiator.Account, Persons: ev.Initiator.Persons})
 	}
 	if over := len(list) - maxRecords; over > 0 {
 		list = append([]gate.Record(nil), list[over:]...)

@@ -197,6 +197,46 @@ func TestReceiptOfManyTokens(t *testing.T) {
 	}
 }
 
+// Whoever built it, and whoever queued the run in somebody else's name, stand
+// behind the deployment as much as the one who triggered its job (invariant 3).
+func TestWhoElseStandsBehindARun(t *testing.T) {
+	ctx := context.Background()
+	k, _ := started(t, Options{})
+	now := lockkeeper.MomentOf(time.Now())
+	for i, user := range []string{"bob", "cat", "eve"} {
+		prove(t, k, user, fmt.Sprint(1002+i), 100+i, now)
+	}
+	_, err := k.RecordArtifacts(ctx, workload(1, "1", "10", "", "1002", "push", 1, now), "", []lockkeeper.Artifact{app}) // bob's push
+	must(t, err)
+	job := workload(2, "1", "11", "production", "1001", "push", 1, now) // ann runs the job again
+	job.QueuedBy = lockkeeper.SignedFact("1003")                        // cat queued it for ann
+	id, err := k.OpenDeployment(ctx, job, "", OpenDeployment{Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")})
+	must(t, err)
+	v, err := k.Deployment(ctx, Caller{Holder: id}, id)
+	must(t, err)
+	want(t, k.Vote(ctx, Caller{User: "bob"}, id, true, v.Digest, ""), "own_change")
+	want(t, k.Vote(ctx, Caller{User: "cat"}, id, true, v.Digest, ""), "own_deployment")
+	must(t, k.Vote(ctx, Caller{User: "eve"}, id, true, v.Digest, ""))
+	// A service that queues for whoever pushed stands behind nothing.
+	other := workload(3, "2", "12", "production", "1001", "push", 1, now)
+	other.QueuedBy = lockkeeper.SignedFact("4040")
+	_, err = k.OpenDeployment(ctx, other, "", OpenDeployment{Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")})
+	must(t, err)
+}
+
+// prove gives a user an account and lets its owner prove himself.
+func prove(t *testing.T, k *Keeper, user, account string, n int, now lockkeeper.Moment) {
+	t.Helper()
+	ctx := context.Background()
+	code, err := k.Invite(ctx, Caller{User: "dora"}, user)
+	must(t, err)
+	must(t, k.Enrol(ctx, user, code, "a password of "+user))
+	challenge, err := k.Challenge(ctx, Caller{User: user})
+	must(t, err)
+	_, err = k.Prove(ctx, workload(n, "7", "70", "", account, "push", 1, now), challenge)
+	must(t, err)
+}
+
 func (s Statement) String() string { b, _ := json.Marshal(s); return string(b) }
 
 // An account counts as whoever invited it until its owner has proved himself

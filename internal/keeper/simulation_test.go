@@ -54,7 +54,21 @@ type reader struct {
 	deployments map[string]*seen
 	unproven    map[string]bool // accounts that count as dora, who invited them
 	tokens      map[lockkeeper.Digest]string
+	builders    []builder       // who started the runs that recorded the artifact
 	good        map[string]bool // environment and artifacts that were deployed with success
+}
+
+type builder struct{ run, who, own string }
+
+// built says whether the person started the run that built what d deploys.
+func (r *reader) built(d *seen, who string) bool {
+	var last builder
+	for _, b := range r.builders {
+		if b.run == d.ask.Run || last.run != d.ask.Run {
+			last = b
+		}
+	}
+	return who != "" && (last.who == who || last.own == who)
 }
 
 type seen struct {
@@ -106,7 +120,7 @@ func (r *reader) enough(d *seen) bool {
 			own = p
 		}
 		who := r.who(user)
-		if r.law.out[user] || d.behind[who] || d.behind[own] {
+		if r.law.out[user] || d.behind[who] || d.behind[own] || r.built(d, who) || r.built(d, own) {
 			continue
 		}
 		managers[who] = true
@@ -128,7 +142,7 @@ func (r *reader) standsForSecurity(d *seen, user string) bool {
 		if p := personOf[from]; p != "" {
 			own = p
 		}
-		if to != user || !security[from] || r.law.out[from] || d.behind[r.who(from)] || d.behind[own] {
+		if to != user || !security[from] || r.law.out[from] || d.behind[r.who(from)] || d.behind[own] || r.built(d, r.who(from)) || r.built(d, own) {
 			continue
 		}
 		voted := false
@@ -195,6 +209,16 @@ func (r *reader) read(e Entry, ev event) error {
 		r.deployments[ev.ID] = d
 		return r.use(ev.Token, ev.ID)
 	case *artifactRecorded:
+		if user := accountOf[ev.Initiator.Account]; user != "" || ev.Initiator.Account == "1099" {
+			who := r.who(user)
+			own := user
+			if p := personOf[user]; p != "" {
+				own = p
+			}
+			r.builders = append(r.builders, builder{ev.Run, who, own})
+		} else {
+			r.builders = append(r.builders, builder{run: ev.Run})
+		}
 		if _, used := r.tokens[ev.Token]; used {
 			return fmt.Errorf("a token records twice")
 		}
@@ -204,13 +228,13 @@ func (r *reader) read(e Entry, ev event) error {
 		if ev.Digest != d.digest || d.ended || d.leased || !e.Time.Before(d.deadline) {
 			return fmt.Errorf("an approval of something else, or too late (invariant 4)")
 		}
-		if d.behind[r.who(ev.User)] || r.law.out[ev.User] {
+		if d.behind[r.who(ev.User)] || r.law.out[ev.User] || r.built(d, r.who(ev.User)) {
 			return fmt.Errorf("%s approved what is theirs, or without the right (invariants 3, 5)", ev.User)
 		}
 		d.approved = append(d.approved, ev.User)
 	case *approvalDelegated:
 		d := r.deployments[ev.ID]
-		if d.ended || d.leased || r.law.out[ev.From] || r.law.out[ev.To] || d.behind[r.who(ev.From)] || d.behind[r.who(ev.To)] {
+		if d.ended || d.leased || r.law.out[ev.From] || r.law.out[ev.To] || d.behind[r.who(ev.From)] || d.behind[r.who(ev.To)] || r.built(d, r.who(ev.From)) || r.built(d, r.who(ev.To)) {
 			return fmt.Errorf("%s hands over to %s what is not theirs (invariants 3, 5)", ev.From, ev.To)
 		}
 		d.standIns[ev.From] = ev.To

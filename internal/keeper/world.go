@@ -94,6 +94,13 @@ func (w *world) origins(job lockkeeper.Workload) ([]Origin, error) {
 	first := w.origin(job, job.Actor, job.ActorName)
 	first.Automation = scheduled(job.Event.Value)
 	out := []Origin{first}
+	if q := job.QueuedBy; q.Known() && q.Value != job.Actor.Value {
+		// Azure DevOps lets somebody queue a run for somebody else. A service that
+		// queues for whoever pushed is no user of the catalog, and says nothing.
+		if by := w.origin(job, q, lockkeeper.Fact{}); len(by.Persons) > 0 {
+			out = append(out, by)
+		}
+	}
 	if job.Attempt == 1 {
 		return out, nil
 	}
@@ -130,18 +137,27 @@ func (w *world) initiators(d *Deployment, now lockkeeper.Moment) []gate.Initiato
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	var out []gate.Initiator
 	for _, o := range d.Initiators {
-		i := gate.Initiator{Account: o.label(), Automation: o.Automation, Persons: slices.Clone(o.Persons)}
+		i := gate.Initiator{Account: o.label(), Automation: o.Automation, Persons: w.personsOf(o.Provider, o.Account, o.Persons)}
 		if u, ok := w.rules.Catalog.UserOf(o.Provider, o.Account); ok {
 			i.User = u.Name
 			i.Automation = i.Automation || u.Automation
-			for _, p := range w.persons(u.Name) {
-				if !slices.Contains(i.Persons, p) {
-					i.Persons = append(i.Persons, p)
-				}
-			}
 			i.Right = w.rules.Access.Check(u.Name, lockkeeper.StartDeployments, scope, now)
 		}
 		out = append(out, i)
+	}
+	return out
+}
+
+// personsOf are the persons that an account of a platform is now, and those that
+// it was before.
+func (w *world) personsOf(provider, account string, before []lockkeeper.Person) []lockkeeper.Person {
+	out := slices.Clone(before)
+	if u, ok := w.rules.Catalog.UserOf(provider, account); ok {
+		for _, p := range w.persons(u.Name) {
+			if !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
 	}
 	return out
 }
@@ -175,6 +191,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	f.Votes = w.ballots(d, f, now)
 	for _, r := range w.Records[d.Ask.Project] {
 		if slices.ContainsFunc(d.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return a.Digest == r.Artifact.Digest }) {
+			r.Persons = w.personsOf(r.Provider, r.Account, r.Persons)
 			f.Records = append(f.Records, r)
 		}
 	}
