@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -71,7 +72,14 @@ type Lost struct {
 // A crash before the commit leaves all as it was; one between the commit and the
 // writing of the checkpoint outside leaves a log that is refused, and is mended
 // by recovering again, which begins one epoch more.
-func Recover(ctx context.Context, o Options, restored bool, begin func(j *Journal, lost Lost) (Batch, error)) (Head, error) {
+//
+// was, if not nil, is the verifier of the log up to here, where its own signing
+// key is lost and the new epoch has another; a lost key is a loss.
+func Recover(ctx context.Context, o Options, was note.Verifier, restored bool, begin func(j *Journal, lost Lost) (Batch, error)) (Head, error) {
+	rekeyed := was != nil
+	if !rekeyed {
+		was = o.Verifier
+	}
 	j := &Journal{options: o, lock: o.Lock, commit: commitTx}
 	defer j.Close()
 	db, err := openDatabase(ctx, path(o.Dir), writing)
@@ -79,7 +87,7 @@ func Recover(ctx context.Context, o Options, restored bool, begin func(j *Journa
 		return Head{}, err
 	}
 	j.writer = db
-	if j.Reader, err = OpenReader(ctx, o.Dir, o.Outside, o.Verifier); err != nil {
+	if j.Reader, err = OpenReader(ctx, o.Dir, o.Outside, was); err != nil {
 		return Head{}, err
 	}
 	lost, whole, err := j.lost(ctx)
@@ -98,7 +106,7 @@ func Recover(ctx context.Context, o Options, restored bool, begin func(j *Journa
 	if j.outside, err = os.OpenFile(outsidePath(o.Dir, o.Outside), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return Head{}, unusable(outsidePath(o.Dir, o.Outside), err)
 	}
-	if whole && !restored {
+	if whole && !restored && !rekeyed {
 		return Head{}, lockkeeper.Conflict.Errorf("nothing_lost", "The journal has everything that its last checkpoint was signed over.").
 			WithNext("Start the server. If an older copy of the whole folder was put back, the checkpoint with it: lockkeeper recover --restored")
 	}
@@ -109,6 +117,7 @@ func Recover(ctx context.Context, o Options, restored bool, begin func(j *Journa
 	if err != nil {
 		return Head{}, err
 	}
+	j.Reader.verifier = o.Verifier
 	epoch, _ := epochOf(o.Origin, j.Reader.origin)
 	b.Origin = EpochOrigin(o.Origin, epoch+1)
 	return j.Append(ctx, b)
@@ -129,7 +138,7 @@ func (j *Journal) lost(ctx context.Context) (lost Lost, whole bool, err error) {
 	if j.Reader.outside == nil {
 		return Lost{}, false, nil
 	}
-	_, size, root, err := openCheckpoint(j.Reader.outside, j.options.Verifier)
+	_, size, root, err := openCheckpoint(j.Reader.outside, j.Reader.verifier)
 	if err != nil {
 		return Lost{}, false, nil // one that cannot be believed is none
 	}

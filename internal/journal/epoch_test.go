@@ -26,7 +26,7 @@ func older(t *testing.T, k keyring, dir string) {
 
 func (k keyring) recover(dir string, restored bool) (Head, Lost, error) {
 	var was Lost
-	h, err := Recover(context.Background(), Options{Dir: dir, Origin: "test", Signer: k.signer, Verifier: k.verifier}, restored, func(j *Journal, lost Lost) (Batch, error) {
+	h, err := Recover(context.Background(), Options{Dir: dir, Origin: "test", Signer: k.signer, Verifier: k.verifier}, nil, restored, func(j *Journal, lost Lost) (Batch, error) {
 		was = lost
 		return batch(j.Head().Size, 1), nil
 	})
@@ -73,7 +73,7 @@ func TestRecoverCutOff(t *testing.T) {
 	older(t, k, dir)
 	outside, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
 	must(t, err)
-	if _, err := Recover(context.Background(), Options{Dir: dir, Origin: "test", Signer: k.signer, Verifier: k.verifier}, false, func(j *Journal, _ Lost) (Batch, error) {
+	if _, err := Recover(context.Background(), Options{Dir: dir, Origin: "test", Signer: k.signer, Verifier: k.verifier}, nil, false, func(j *Journal, _ Lost) (Batch, error) {
 		j.commit = func(context.Context, *sql.Conn) error { return errors.New("no commit") }
 		return batch(j.Head().Size, 1), nil
 	}); !errors.Is(err, ErrUnknown) {

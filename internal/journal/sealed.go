@@ -65,7 +65,7 @@ func sealingKey(keyFile, store string) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		if old, err := os.Stat(store); err == nil && old.Size() > 0 {
 			return nil, unfit("The key of the sealed store is gone, so its passwords and signing keys cannot be read.").
-				WithNext("Put %s back from a back-up. Without it, move %s away: everybody must then enrol anew.", keyFile, store)
+				WithNext("Put %s back from a back-up. Without it, move %s away, and let the journal go on under new keys; everybody must then enrol anew: lockkeeper recover --lost-keys", keyFile, store)
 		}
 		return makeKey(keyFile)
 	}

@@ -160,7 +160,7 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 	}
 	if k.work.Log != k.keys.log(k.options.Origin) {
 		return lockkeeper.Conflict.Errorf("keys_differ", "The journal names other signing keys than the sealed store holds.").
-			WithNext("Put sealed.db and sealed.key back from the back-up that belongs to this journal.")
+			WithNext("Put sealed.db and sealed.key back from the back-up that belongs to this journal. If they are lost: lockkeeper recover --lost-keys")
 	}
 	return nil
 }

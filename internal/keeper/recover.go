@@ -10,6 +10,7 @@ import (
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
 	"github.com/lockkeeper/lockkeeper/internal/token"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // A log that lost its end, because an older copy was put back, no longer knows
@@ -30,6 +31,10 @@ type epochOpened struct {
 	Reason    string              `json:"reason"`         //
 	Keys      map[string]FreshKey `json:"keys"`           // by algorithm; all others are published no more
 	Revision  int                 `json:"revision"`       // of the catalog in the older copy
+	// Log, if the sealed store was lost, names the keys that vouch from now on.
+	// Nobody has a password any more; Invitation is how the confirmer gets one.
+	Log        *Log        `json:"log,omitempty"`
+	Invitation *Invitation `json:"invitation,omitempty"`
 }
 
 // A FreshKey is what a ring begins with again.
@@ -54,6 +59,17 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil
+	}
+	if ev.Log != nil {
+		s.Log = *ev.Log
+		for _, a := range s.Accounts {
+			a.Credential = ""
+		}
+		a := s.Accounts[ev.Confirmer]
+		if a == nil {
+			return fmt.Errorf("there is no account %s", ev.Confirmer)
+		}
+		a.Invitation = ev.Invitation
 	}
 	s.Setup.Code = ""
 	for algorithm, k := range ev.Keys {
@@ -97,6 +113,8 @@ type openEpoch struct {
 	Confirmer string
 	Reason    string
 	Keys      map[string]FreshKey
+	Log       *Log              // if the sealed store was lost
+	Code      lockkeeper.Digest // of the confirmer's invitation then
 }
 
 func (openEpoch) name() string  { return "epoch.open" }
@@ -108,7 +126,7 @@ func (c openEpoch) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, 
 		return nil, nil, lockkeeper.Forbidden.Errorf("machine_only", "Only whoever runs the server's machine may do this.")
 	case c.Reason == "" || len(c.Reason) > maxComment:
 		return nil, nil, invalid.Errorf("reason_missing", "Say why, in 1 to %d bytes: it stands in the log for ever.", maxComment).WithNext("Add --reason.")
-	case a == nil || a.Credential == "" || !w.rules.Access.Allowed(c.Confirmer, lockkeeper.EscalateAccess, lockkeeper.Root, now):
+	case a == nil || a.Credential == "" && c.Log == nil || !w.rules.Access.Allowed(c.Confirmer, lockkeeper.EscalateAccess, lockkeeper.Root, now):
 		return nil, nil, invalid.Errorf("administrator_unfit", "%.63q is nobody who can sign in and administers the organisation, by the older copy.", c.Confirmer).
 			WithNext("Name one of: %v.", w.administrators(now)).WithField("administrator")
 	}
@@ -117,6 +135,9 @@ func (c openEpoch) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, 
 		out = append(out, w.forgotten(w.Deployments[id], now))
 	}
 	ev := &epochOpened{Number: c.Number, Kept: w.Size, Lost: -1, Confirmer: c.Confirmer, Reason: c.Reason, Keys: c.Keys, Revision: w.Revision.Number}
+	if c.Log != nil {
+		ev.Log, ev.Invitation = c.Log, &Invitation{Code: c.Code, By: c.Confirmer, Expires: now.Add(invitationLife)}
+	}
 	if c.Lost.Known && c.Lost.Size > w.Size {
 		ev.Lost, ev.Last = c.Lost.Size-w.Size, string(c.Lost.Checkpoint)
 	}
@@ -176,16 +197,20 @@ type Recovery struct {
 	Administrator string // the user who alone may enter until he has confirmed
 	Reason        string
 	Restored      bool // everything is an older copy, the checkpoint outside too
+	// LostKeys is the public keys of the log up to here, if the sealed store with
+	// the private ones and with everybody's passwords is lost.
+	LostKeys *Trust
 }
 
 // Recovered says what Recover did.
 type Recovered struct {
 	Epoch    int    `json:"epoch"`
-	Kept     int64  `json:"kept"`     // entries that the older copy has
-	Lost     int64  `json:"lost"`     // entries beyond these that were signed; -1: not known
-	Ended    int    `json:"ended"`    // deployments that were alive in the older copy
-	Revision int    `json:"revision"` // of the catalog in it
-	Log      string `json:"log"`      // name of the log from now on
+	Kept     int64  `json:"kept"`           // entries that the older copy has
+	Lost     int64  `json:"lost"`           // entries beyond these that were signed; -1: not known
+	Ended    int    `json:"ended"`          // deployments that were alive in the older copy
+	Revision int    `json:"revision"`       // of the catalog in it
+	Log      string `json:"log"`            // name of the log from now on
+	Code     string `json:"code,omitempty"` // the administrator's invitation, if the passwords are lost
 }
 
 // Recover lets the log of a folder that no server uses go on from an older copy:
@@ -207,7 +232,13 @@ func Recover(ctx context.Context, o Options, r Recovery) (out Recovered, err err
 		return out, err
 	}
 	k.ring.sealed = k.sealed
-	_, err = journal.Recover(ctx, k.journalOptions(), r.Restored, func(j *journal.Journal, lost journal.Lost) (journal.Batch, error) {
+	var was note.Verifier
+	if r.LostKeys != nil {
+		if was, err = r.LostKeys.Verifier(); err != nil {
+			return out, err
+		}
+	}
+	_, err = journal.Recover(ctx, k.journalOptions(), was, r.Restored, func(j *journal.Journal, lost journal.Lost) (journal.Batch, error) {
 		batch, done, err := k.openEpoch(ctx, j, lost, r)
 		out = done
 		return batch, err
@@ -222,11 +253,17 @@ func (k *Keeper) openEpoch(ctx context.Context, j *journal.Journal, lost journal
 	if err := k.reload(ctx); err != nil {
 		return journal.Batch{}, Recovered{}, err
 	}
-	if k.work.Size == 0 || k.work.Log != k.keys.log(k.options.Origin) {
-		return journal.Batch{}, Recovered{}, lockkeeper.Conflict.Errorf("keys_differ", "The journal names other signing keys than the sealed store holds.").
-			WithNext("Put sealed.db and sealed.key back from the back-up that belongs to this journal.")
+	mine := k.keys.log(k.options.Origin)
+	if lostKeys := r.LostKeys != nil; k.work.Size == 0 || lostKeys == (k.work.Log == mine) {
+		return journal.Batch{}, Recovered{}, lockkeeper.Conflict.Errorf("keys_differ", "Whether the sealed store holds the keys that the journal names is not as you say.").
+			WithNext("If sealed.db and sealed.key are there, recover without --lost-keys; if they are lost, move what is left of them away and say --lost-keys.")
 	}
 	c := openEpoch{Number: j.Epoch() + 1, Lost: lost, Confirmer: r.Administrator, Reason: r.Reason, Keys: map[string]FreshKey{}}
+	code := ""
+	if r.LostKeys != nil {
+		code = newSecret("lki_")
+		c.Log, c.Code = &mine, secretDigest(code)
+	}
 	for _, algorithm := range token.SigningAlgorithms() {
 		active, err := k.ring.make(ctx, algorithm)
 		if err != nil {
@@ -250,5 +287,5 @@ func (k *Keeper) openEpoch(ctx context.Context, j *journal.Journal, lost journal
 	batch.Records = s.records
 	ev := s.answer.(epochOpened)
 	return batch, Recovered{Epoch: ev.Number, Kept: ev.Kept, Lost: ev.Lost, Ended: alive, Revision: ev.Revision,
-		Log: journal.EpochOrigin(k.options.Origin, ev.Number)}, nil
+		Log: journal.EpochOrigin(k.options.Origin, ev.Number), Code: code}, nil
 }
