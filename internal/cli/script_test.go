@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,7 +33,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LOCKKEEPER_SESSION_FILE", filepath.Join(e.WorkDir, "session.json"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "ci": ci, "job": job},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job},
 	})
 }
 
@@ -119,6 +121,20 @@ var servers sync.Map // of scripts: what ends the one that runs
 func halt(ts *testscript.TestScript, _ bool, _ []string) {
 	end, _ := servers.Load(ts)
 	end.(func())()
+}
+
+// fetch prints what the server serves at a path, and fails unless it answers 200.
+func fetch(ts *testscript.TestScript, not bool, args []string) {
+	resp, err := http.Get(ts.Getenv("LOCKKEEPER_SERVER") + args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("fetched"), body, 0o644))
+	ts.Check(ts.Exec("cat", "fetched"))
+	if (resp.StatusCode == http.StatusOK) == not {
+		ts.Fatalf("%s answers %s", args[0], resp.Status)
+	}
 }
 
 func lookIn(path string) string {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,13 +24,14 @@ import (
 
 // serveOptions are the settings of `serve`. Every zero value is safe.
 type serveOptions struct {
-	data    string // data folder
-	outside string // file with the last checkpoint
-	listen  string // address to listen on
-	url     string // address under which others reach the server; its issuer
-	cert    string // TLS certificate file
-	key     string // TLS key file
-	proxied bool   // TLS ends before the server
+	data    string        // data folder
+	outside string        // file with the last checkpoint
+	listen  string        // address to listen on
+	url     string        // address under which others reach the server; its issuer
+	cert    string        // TLS certificate file
+	key     string        // TLS key file
+	proxied bool          // TLS ends before the server
+	linger  time.Duration // how long the key set is served once the store cannot be used
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -42,6 +44,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: http and the listening address")
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
+	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
 	c.Flags().BoolVar(&o.proxied, "behind-proxy", false, "a proxy before the server ends TLS")
 	c.RunE = func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), o) }
 	return c
@@ -59,13 +62,16 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	log := slog.New(slog.NewJSONHandler(a.err, nil))
 	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Outside: o.outside, Issuer: o.url, Log: log})
 	if err != nil {
-		return brokenError(err)
+		err = brokenError(err)
+		a.keysOnly(ctx, l, o, err)
+		return err
 	}
 	defer k.Close()
 	if err := a.welcome(ctx, k, o); err != nil {
 		return err
 	}
 	go rotateKeys(ctx, k, log)
+	go keepKeySet(ctx, k, o.keySetFile(), log)
 	s := web.New(web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log}).HTTP()
 	return run(ctx, s, l, k, o)
 }
@@ -149,8 +155,54 @@ func within(file, dir string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
-// keysLinger is how long the key set is served after the keeper stopped.
-const keysLinger = 10 * time.Second
+// keySetFile is where the key set is kept for when the store cannot be used.
+func (o serveOptions) keySetFile() string { return filepath.Join(o.data, "jwks.json") }
+
+// keepKeySet writes the key set down whenever it differs.
+func keepKeySet(ctx context.Context, k *keeper.Keeper, file string, log *slog.Logger) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	var last []byte
+	for {
+		set, err := k.KeySet()
+		if err == nil && !bytes.Equal(set, last) {
+			if err = writePrivate(file, set); err == nil {
+				last = set
+			}
+		}
+		if err != nil {
+			log.Error("the key set was not written down", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// keysOnly serves the key set of the last start for a while when the store cannot
+// be used, so that what runs elsewhere can still be verified. A supervisor then
+// starts the server again, which tries the store again.
+func (a *app) keysOnly(ctx context.Context, l net.Listener, o serveOptions, cause error) {
+	set, err := os.ReadFile(o.keySetFile())
+	if r := lockkeeper.RefusalOf(cause); err != nil || o.linger <= 0 || r != nil && r.Code == "folder_in_use" {
+		return // never served before, or another server serves it
+	}
+	a.fail(cause)
+	fmt.Fprintf(a.err, "Only the key set is served, for %s more.\n", o.linger)
+	ctx, cancel := context.WithTimeout(ctx, o.linger)
+	defer cancel()
+	s := web.KeysOnly(o.url, set, cause)
+	context.AfterFunc(ctx, func() { s.Close() })
+	if o.cert != "" {
+		s.ServeTLS(l, o.cert, o.key)
+	} else {
+		s.Serve(l)
+	}
+}
 
 // run serves until ctx ends or the keeper stops, then lets requests finish.
 func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, o serveOptions) error {
@@ -169,7 +221,7 @@ func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, 
 		// It decides nothing more. The key set is served a little longer, so that
 		// what runs elsewhere can still be verified; then a supervisor starts anew.
 		select {
-		case <-time.After(keysLinger):
+		case <-time.After(o.linger):
 		case <-ctx.Done():
 		}
 		s.Close()

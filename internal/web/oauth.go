@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
 	"github.com/lockkeeper/lockkeeper/internal/identity"
 )
 
@@ -124,13 +126,15 @@ const wellKnownCache = "public, max-age=300, stale-if-error=86400"
 
 // discovery is the OpenID discovery document: what targets need to verify our
 // tokens, and no more.
-func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) { discovery(w, s.URL) }
+
+func discovery(w http.ResponseWriter, url string) {
 	w.Header().Set("Cache-Control", wellKnownCache)
 	writeJSON(w, http.StatusOK, map[string]any{
-		"issuer": s.URL, "jwks_uri": s.URL + "/.well-known/jwks.json", "token_endpoint": s.URL + "/oauth/token",
+		"issuer": url, "jwks_uri": url + "/.well-known/jwks.json", "token_endpoint": url + "/oauth/token",
 		"response_types_supported": []string{"id_token"}, "subject_types_supported": []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"ES256", "RS256"}, "grant_types_supported": []string{grantTypeExchange},
-		"introspection_endpoint": s.URL + "/oauth/introspect", "revocation_endpoint": s.URL + "/oauth/revoke",
+		"introspection_endpoint": url + "/oauth/introspect", "revocation_endpoint": url + "/oauth/revoke",
 	})
 }
 
@@ -140,9 +144,31 @@ func (s *Server) keySet(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusInternalServerError, s.problem(err))
 		return
 	}
+	keySet(w, set)
+}
+
+func keySet(w http.ResponseWriter, set []byte) {
 	w.Header().Set("Cache-Control", wellKnownCache)
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(set)
+}
+
+// KeysOnly serves discovery and a key set that was written down before, while the
+// store cannot be used: tokens that were handed out can still be verified.
+// Everything else is Unavailable, for the cause.
+func KeysOnly(url string, set []byte, cause error) *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) { discovery(w, url) })
+	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) { keySet(w, set) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		p := api.ProblemOf(lockkeeper.Unavailable.Errorf("store_down", "The server cannot use its store and decides nothing; only its key set is served.").
+			WithNext("Look at the server's log: it says why.").WithCause(cause), "")
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(p.Status)
+		json.NewEncoder(w).Encode(p) // the caller has gone if this fails
+	})
+	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTimeout, WriteTimeout: readTimeout, MaxHeaderBytes: maxHeader}
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
