@@ -197,7 +197,8 @@ type End struct {
 // Deployment is one ask and what became of it.
 type Deployment struct {
 	ID          string               `json:"id"`
-	Status      string               `json:"status" enum:"waiting,running,succeeded,failed,rejected,cancelled,timed_out,superseded,indeterminate"`
+	Status      string               `json:"status" enum:"waiting,running,succeeded,failed,rejected,cancelled,timed_out,superseded,indeterminate,revoked"`
+	Phase       string               `json:"phase" doc:"while it waits: evaluating, queued (only the lock is missing) or ready; else the status"`
 	Ask         lockkeeper.Ask       `json:"ask"`
 	Digest      lockkeeper.Digest    `json:"digest" doc:"of the whole ask; what an approval is for"`
 	Opened      lockkeeper.Moment    `json:"opened"`
@@ -215,6 +216,16 @@ type Deployment struct {
 // Deployments is a list, newest first.
 type Deployments struct {
 	Deployments []Deployment `json:"deployments"`
+}
+
+// Withdraw takes one's approval back.
+type Withdraw struct {
+	Comment string `json:"comment,omitempty" maxLength:"2000"`
+}
+
+// Revoke takes the lease of a running deployment away.
+type Revoke struct {
+	Reason string `json:"reason" minLength:"1" maxLength:"2000"`
 }
 
 // Vote approves or rejects the ask with this digest.

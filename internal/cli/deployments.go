@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -59,7 +62,7 @@ func (a *app) voteCommand(approve bool) *cobra.Command {
 
 func (a *app) deploymentsCommand() *cobra.Command {
 	return withCommands(&cobra.Command{Use: "deployments", Short: "List, show, watch and cancel deployments"},
-		a.listCommand(), a.showCommand(), a.watchCommand(), a.cancelCommand())
+		a.listCommand(), a.showCommand(), a.watchCommand(), a.cancelCommand(), a.revokeCommand())
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -161,6 +164,48 @@ func (a *app) cancelCommand() *cobra.Command {
 	return c
 }
 
+func (a *app) revokeCommand() *cobra.Command {
+	var in api.Revoke
+	c := &cobra.Command{Use: "revoke ID --reason WHY", Short: "Take the lease of a running deployment away", Args: cobra.ExactArgs(1), Example: "  lockkeeper deployments revoke d-… --reason 'the runner is compromised'",
+		Long: "No token is handed out from then on. Tokens that are out cannot be called back; the answer says until when a target that\nonly looks at their expiry may take them."}
+	c.Flags().StringVar(&in.Reason, "reason", "", "why")
+	c.MarkFlagRequired("reason")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		var at api.Deployment
+		if err := client.Call(c.Context(), "POST", "/deployments/"+pathEscape(args[0])+"/revoke", in, &at); err != nil {
+			return err
+		}
+		return a.print(at, func(w io.Writer) { printEnd(w, at) })
+	}
+	return c
+}
+
+func (a *app) withdrawCommand() *cobra.Command {
+	var in api.Withdraw
+	c := &cobra.Command{Use: "withdraw ID", Short: "Take one's approval of a deployment back", Args: cobra.ExactArgs(1), Example: "  lockkeeper withdraw d-… --comment 'the migration is wrong'",
+		Long: "It works until the deployment has ended. One that runs already, and does not stand without the approval, loses its lease."}
+	c.Flags().StringVar(&in.Comment, "comment", "", "why")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		var at api.Deployment
+		if err := client.Call(c.Context(), "POST", "/deployments/"+pathEscape(args[0])+"/withdraw", in, &at); err != nil {
+			return err
+		}
+		return a.print(at, func(w io.Writer) {
+			fmt.Fprintln(w, "Withdrawn.")
+			printEnd(w, at)
+		})
+	}
+	return c
+}
+
 func printAsk(w io.Writer, d api.Deployment) {
 	a := d.Ask
 	fmt.Fprintf(w, "%s asks to %s to %s of %s\n", d.ID, a.Action, a.Environment, a.Project)
@@ -169,8 +214,11 @@ func printAsk(w io.Writer, d api.Deployment) {
 	for _, x := range a.Artifacts {
 		fmt.Fprintf(w, "  artifact  %s %s\n", x.Name, x.Digest)
 	}
-	for k, v := range a.Parameters {
-		fmt.Fprintf(w, "  parameter %s=%s\n", k, printable(v))
+	for _, k := range slices.Sorted(maps.Keys(a.Parameters)) {
+		fmt.Fprintf(w, "  parameter %s=%s\n", k, printable(a.Parameters[k]))
+	}
+	if a.Detached {
+		fmt.Fprintln(w, "  detached  a later job of the stage runs it")
 	}
 	for _, i := range d.Initiators {
 		fmt.Fprintf(w, "  started   by %s (account %s)\n", printable(i.Name), i.Account)
@@ -180,7 +228,7 @@ func printAsk(w io.Writer, d api.Deployment) {
 
 func printDeployment(w io.Writer, d api.Deployment) {
 	printAsk(w, d)
-	fmt.Fprintf(w, "  status    %s since %s\n", strings.ReplaceAll(d.Status, "_", " "), d.Opened)
+	fmt.Fprintf(w, "  status    %s since %s\n", strings.ReplaceAll(cmp.Or(d.Phase, d.Status), "_", " "), d.Opened)
 	for _, v := range d.Approvals {
 		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment))
 	}

@@ -21,10 +21,38 @@ const (
 	TimedOut      Status = "timed_out"     // the ask's patience, or the time of an approval, ended
 	Superseded    Status = "superseded"    // a newer one of the same stage and ref took its place
 	Indeterminate Status = "indeterminate" // the lease ended before the job said how it went
+	Revoked       Status = "revoked"       // somebody took the lease away while it ran
 )
 
 // Final reports whether the deployment has ended.
 func (s Status) Final() bool { return s != Waiting && s != Running }
+
+// A Phase says more closely where a waiting deployment stands. It is derived from
+// its gate, at the moment of looking.
+type Phase string
+
+// The phases. A deployment that does not wait has its status as its phase.
+const (
+	Evaluating Phase = "evaluating" // checks are missing still
+	Queued     Phase = "queued"     // everything has passed but the lock
+	Ready      Phase = "ready"      // the job may claim it
+)
+
+// Phase is where the deployment stands.
+func (v View) Phase() Phase {
+	if v.Status != Waiting || v.Gate == nil {
+		return Phase(v.Status)
+	}
+	if v.Gate.Verdict == lockkeeper.Pass {
+		return Ready
+	}
+	for _, d := range v.Gate.Because {
+		if d.Verdict != lockkeeper.Pass && d.Code != "locked" && d.Code != "not_its_turn" {
+			return Evaluating
+		}
+	}
+	return Queued
+}
 
 // A Deployment is the fold of the entries about one ask.
 type Deployment struct {

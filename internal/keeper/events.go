@@ -32,6 +32,7 @@ var eventKinds = map[string]func() event{
 	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
 	"deployment.opened/1":   func() event { return new(deploymentOpened) },
 	"deployment.approved/1": func() event { return new(deploymentApproved) },
+	"approval.withdrawn/1":  func() event { return new(approvalWithdrawn) },
 	"approval.delegated/1":  func() event { return new(approvalDelegated) },
 	"lease.granted/1":       func() event { return new(leaseGranted) },
 	"lease.renewed/1":       func() event { return new(leaseRenewed) },
@@ -564,6 +565,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			ev.on(d, e)
 		case *approvalDelegated:
 			ev.on(d, e)
+		case *approvalWithdrawn:
+			ev.on(d)
 		case *leaseGranted:
 			ev.on(d, e)
 		case *leaseRenewed:

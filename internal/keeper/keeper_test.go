@@ -224,6 +224,69 @@ func TestWhoElseStandsBehindARun(t *testing.T) {
 	must(t, err)
 }
 
+// An approval that is taken back while the deployment runs ends its lease, and
+// whoever may revoke leases ends one whatever stands (gates, invariant 9).
+func TestWithdrawAndRevoke(t *testing.T) {
+	ctx := context.Background()
+	k, _ := started(t, Options{})
+	now := lockkeeper.MomentOf(time.Now())
+	for i, user := range []string{"bob", "cat", "eve"} {
+		prove(t, k, user, fmt.Sprint(1002+i), 100+i, now)
+	}
+	_, err := k.RecordArtifacts(ctx, workload(1, "1", "10", "", "1001", "push", 1, now), "", []lockkeeper.Artifact{app})
+	must(t, err)
+	running := func(n int, voters ...string) (lockkeeper.Workload, string) {
+		job := workload(n, fmt.Sprint(n), "11", "production", "1001", "push", 1, now)
+		id, err := k.OpenDeployment(ctx, job, "", OpenDeployment{Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")})
+		must(t, err)
+		v, err := k.Deployment(ctx, Caller{Holder: id}, id)
+		must(t, err)
+		if v.Phase() != Evaluating {
+			t.Errorf("the phase is %s", v.Phase())
+		}
+		want(t, k.Withdraw(ctx, Caller{User: "bob"}, id, ""), "nothing_to_withdraw")
+		for _, user := range voters {
+			must(t, k.Vote(ctx, Caller{User: user}, id, true, v.Digest, ""))
+		}
+		if v, err = k.Deployment(ctx, Caller{Holder: id}, id); err != nil || v.Phase() != Ready {
+			t.Errorf("the phase is %s: %v", v.Phase(), err)
+		}
+		return job, id
+	}
+	status := func(id string) Status {
+		v, err := k.Deployment(ctx, Caller{Holder: id}, id)
+		must(t, err)
+		return v.Status
+	}
+	job, id := running(2, "bob", "cat")
+	must(t, k.Withdraw(ctx, Caller{User: "bob"}, id, "wait"))
+	want(t, k.Claim(ctx, job, id, "h"), "approvals_missing")
+	v, err := k.Deployment(ctx, Caller{Holder: id}, id)
+	must(t, err)
+	must(t, k.Vote(ctx, Caller{User: "bob"}, id, true, v.Digest, "after all"))
+	must(t, k.Claim(ctx, job, id, "h"))
+	want(t, k.RevokeLease(ctx, Caller{User: "bob"}, id, "no"), "not_granted")
+	want(t, k.RevokeLease(ctx, Caller{User: "dora"}, id, ""), "reason_missing")
+	must(t, k.Withdraw(ctx, Caller{User: "bob"}, id, "stop"))
+	if s := status(id); s != Revoked {
+		t.Errorf("without the approval it is %s", s)
+	}
+	_, err = k.Exchange(ctx, job, id, "h", "https://target.example")
+	want(t, err, "deployment_ended")
+
+	// One approval more than is needed may go.
+	job, id = running(3, "bob", "cat", "eve")
+	must(t, k.Claim(ctx, job, id, "h"))
+	must(t, k.Withdraw(ctx, Caller{User: "eve"}, id, ""))
+	if s := status(id); s != Running {
+		t.Errorf("with enough approvals left it is %s", s)
+	}
+	must(t, k.RevokeLease(ctx, Caller{User: "dora"}, id, "compromised"))
+	if s := status(id); s != Revoked {
+		t.Errorf("revoked, it is %s", s)
+	}
+}
+
 // prove gives a user an account and lets its owner prove himself.
 func prove(t *testing.T, k *Keeper, user, account string, n int, now lockkeeper.Moment) {
 	t.Helper()

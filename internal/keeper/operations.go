@@ -165,6 +165,19 @@ func (k *Keeper) Delegate(ctx context.Context, by Caller, id, to, comment string
 	return err
 }
 
+// Withdraw takes the caller's approval back, as long as the deployment has not
+// ended; one that runs and does not stand without it loses its lease.
+func (k *Keeper) Withdraw(ctx context.Context, by Caller, id, comment string) error {
+	_, err := do[opened](ctx, k, by, "", withdrawApproval{id, comment})
+	return err
+}
+
+// RevokeLease takes the lease of a running deployment away.
+func (k *Keeper) RevokeLease(ctx context.Context, by Caller, id, reason string) error {
+	_, err := do[opened](ctx, k, by, "", revokeLease{id, reason})
+	return err
+}
+
 // Renew is the heartbeat of the job that holds the lease. It returns when the
 // lease ends if no other beat follows.
 func (k *Keeper) Renew(ctx context.Context, id, handle string) (lockkeeper.Moment, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -232,6 +233,12 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("%s approved what is theirs, or without the right (invariants 3, 5)", ev.User)
 		}
 		d.approved = append(d.approved, ev.User)
+	case *approvalWithdrawn:
+		d := r.deployments[ev.ID]
+		if d.ended || !slices.Contains(d.approved, ev.User) {
+			return fmt.Errorf("%s withdraws what is not there", ev.User)
+		}
+		d.approved = slices.DeleteFunc(d.approved, func(u string) bool { return u == ev.User })
 	case *approvalDelegated:
 		d := r.deployments[ev.ID]
 		if d.ended || d.leased || r.law.out[ev.From] || r.law.out[ev.To] || d.behind[r.who(ev.From)] || d.behind[r.who(ev.To)] || r.built(d, r.who(ev.From)) || r.built(d, r.who(ev.To)) {
@@ -407,7 +414,7 @@ func (s *simulation) command() (Caller, command) {
 	user := func() string {
 		return rapid.SampledFrom([]string{"ann", "ann-admin", "bob", "bob", "cat", "cat", "eve", "eve", "dora", "nobody"}).Draw(t, "user")
 	}
-	choice := rapid.IntRange(0, 27).Draw(t, "command")
+	choice := rapid.IntRange(0, 29).Draw(t, "command")
 	for _, d := range s.core.Deployments {
 		if d.Status == Running && choice > 12 { // a lease is rare: dwell on it
 			choice = []int{11, 11, 14, 13, 24, 0}[choice%6]
@@ -452,6 +459,10 @@ func (s *simulation) command() (Caller, command) {
 		id := s.id()
 		j := s.claimer(id)
 		return Caller{Workload: &j}, grantToken{Deployment: id, ID: "t-1", Job: j, Handle: s.held(id), Audience: rapid.SampledFrom([]string{"https://target.example", "https://target.example", "https://target.example", "https://x"}).Draw(t, "audience")}
+	case 28:
+		return Caller{User: user()}, withdrawApproval{Deployment: s.id()}
+	case 29:
+		return Caller{User: user()}, revokeLease{Deployment: s.id(), Reason: "no"}
 	case 13:
 		id := s.id()
 		if rapid.Bool().Draw(t, "cancel") {
@@ -588,7 +599,7 @@ func TestSimulation(t *testing.T) {
 			total[k] += n
 		}
 	})
-	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "state.record true"} {
+	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true"} {
 		if total[must] == 0 {
 			t.Errorf("the simulation never saw: %s (it saw %v)", must, total)
 		}

@@ -110,6 +110,8 @@ func (s *Server) register() {
 	route(s, http.MethodPost, "/deployments/{id}/reject", "reject", "Reject a deployment", s.vote(false))
 	route(s, http.MethodPost, "/deployments/{id}/claim", "claim", "Claim the lease, as a pipeline stage", s.claim)
 	route(s, http.MethodPost, "/deployments/{id}/delegate", "delegate", "Hand one's place at the gate over to somebody else", s.delegate)
+	route(s, http.MethodPost, "/deployments/{id}/withdraw", "withdraw", "Take one's approval back", s.withdraw)
+	route(s, http.MethodPost, "/deployments/{id}/revoke", "revoke-lease", "Take the lease of a running deployment away", s.revokeLease)
 	route(s, http.MethodPost, "/deployments/{id}/renew", "renew", "The heartbeat of the job that holds the lease", s.renew)
 	route(s, http.MethodPost, "/deployments/{id}/end", "end-deployment", "Say how it went, as the job that holds it", s.end)
 	route(s, http.MethodPost, "/deployments/{id}/cancel", "cancel-deployment", "Cancel a deployment", s.cancel)
@@ -424,6 +426,28 @@ func (s *Server) delegate(ctx context.Context, in *about[api.Delegate]) (*reply[
 	return s.show(ctx, by, in.ID)
 }
 
+func (s *Server) withdraw(ctx context.Context, in *about[api.Withdraw]) (*reply[api.Deployment], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.Withdraw(ctx, by, in.ID, in.Body.Comment); err != nil {
+		return nil, err
+	}
+	return s.show(ctx, by, in.ID)
+}
+
+func (s *Server) revokeLease(ctx context.Context, in *about[api.Revoke]) (*reply[api.Deployment], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keeper.RevokeLease(ctx, by, in.ID, in.Body.Reason); err != nil {
+		return nil, err
+	}
+	return s.show(ctx, by, in.ID)
+}
+
 func (s *Server) renew(ctx context.Context, in *struct {
 	Credential
 	ID string `path:"id" maxLength:"63"`
@@ -472,7 +496,7 @@ func (s *Server) receipt(ctx context.Context, in *struct {
 
 // render is a view on the wire.
 func (s *Server) render(v keeper.View) api.Deployment {
-	d := api.Deployment{ID: v.ID, Status: string(v.Status), Ask: v.Ask, Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline,
+	d := api.Deployment{ID: v.ID, Status: string(v.Status), Phase: string(v.Phase()), Ask: v.Ask, Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline,
 		Entry: v.OpenedSeq, Initiators: []api.Initiator{}, Approvals: []api.Approval{}, Gate: v.Gate, Seen: v.Seen()}
 	for _, o := range v.Initiators {
 		d.Initiators = append(d.Initiators, api.Initiator{Account: o.Account, Name: o.Name, Automation: o.Automation, Persons: o.Persons})
