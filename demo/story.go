@@ -89,7 +89,9 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"The deploy stage asks, waits at the gate, is let through by two people, and runs", s.deploy},
 		{"The deployment is over: no new token, and the old one dies by the clock", s.after},
 		{"Waiting without an agent: one job asks, a later one claims; and a rejection", s.detached},
+		{"Rules and minds move while an ask waits: nothing helps it, and an approval can be taken back", s.moving},
 		{"The receipt is verified offline, the journal too, and one flipped byte is caught", s.proof},
+		{"An older copy of the database comes back, and brings nothing back", s.recovery},
 	} {
 		fmt.Printf("\n== %s\n", act.title)
 		if err := act.play(); err != nil {
@@ -101,15 +103,19 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 }
 
 func (s *story) stop() {
-	if s.serving != nil && s.serving.ProcessState == nil {
-		s.serving.Process.Signal(os.Interrupt)
-		s.serving.Wait()
-	}
+	s.stopServer()
 	if s.issuer != nil {
 		s.issuer.Close()
 	}
 	if s.target != nil {
 		s.target.close()
+	}
+}
+
+func (s *story) stopServer() {
+	if s.serving != nil && s.serving.ProcessState == nil {
+		s.serving.Process.Signal(os.Interrupt)
+		s.serving.Wait()
 	}
 }
 
@@ -223,7 +229,12 @@ func (s *story) start() error {
 }
 
 // serve starts the server and waits until it says where it listens.
-func (s *story) serve(listen string) error {
+func (s *story) serve(listen string) error { return s.serveUntil(listen, setUp) }
+
+// serveAgain starts a server that has an administrator already.
+func (s *story) serveAgain(listen string) error { return s.serveUntil(listen, servesAt) }
+
+func (s *story) serveUntil(listen string, ready *regexp.Regexp) error {
 	s.served = &bytes.Buffer{}
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -236,7 +247,7 @@ func (s *story) serve(listen string) error {
 	}
 	in.Close()
 	text := ""
-	for buffer := make([]byte, 4096); !servesAt.MatchString(text) || !setUp.MatchString(text); {
+	for buffer := make([]byte, 4096); !servesAt.MatchString(text) || !ready.MatchString(text); {
 		n, err := out.Read(buffer)
 		text += string(buffer[:n])
 		if err != nil {

@@ -62,9 +62,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	log := slog.New(slog.NewJSONHandler(a.err, nil))
 	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Outside: o.outside, Issuer: o.url, Log: log})
 	if err != nil {
-		err = brokenError(err)
-		a.keysOnly(ctx, l, o, err)
-		return err
+		return a.keysOnly(ctx, l, o, brokenError(err))
 	}
 	defer k.Close()
 	if err := a.welcome(ctx, k, o); err != nil {
@@ -186,12 +184,12 @@ func keepKeySet(ctx context.Context, k *keeper.Keeper, file string, log *slog.Lo
 // keysOnly serves the key set of the last start for a while when the store cannot
 // be used, so that what runs elsewhere can still be verified. A supervisor then
 // starts the server again, which tries the store again.
-func (a *app) keysOnly(ctx context.Context, l net.Listener, o serveOptions, cause error) {
+func (a *app) keysOnly(ctx context.Context, l net.Listener, o serveOptions, cause error) error {
 	set, err := os.ReadFile(o.keySetFile())
 	if r := lockkeeper.RefusalOf(cause); err != nil || o.linger <= 0 || r != nil && r.Code == "folder_in_use" {
-		return // never served before, or another server serves it
+		return cause // never served before, or another server serves it
 	}
-	a.fail(cause)
+	code := a.fail(cause)
 	fmt.Fprintf(a.err, "Only the key set is served, for %s more.\n", o.linger)
 	ctx, cancel := context.WithTimeout(ctx, o.linger)
 	defer cancel()
@@ -202,6 +200,7 @@ func (a *app) keysOnly(ctx context.Context, l net.Listener, o serveOptions, caus
 	} else {
 		s.Serve(l)
 	}
+	return &exitError{code: code} // it is said already
 }
 
 // run serves until ctx ends or the keeper stops, then lets requests finish.
