@@ -69,18 +69,19 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
-	root.SetOut(a.out)
-	root.SetErr(a.err)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
-	// The command library makes these two itself, without a type.
-	if text := err.Error(); strings.HasPrefix(text, "unknown command") || strings.HasPrefix(text, "required flag") {
-		text, _, _ = strings.Cut(text, "\n")
-		err = lockkeeper.Invalid.Errorf("usage", "%s.", text).WithNext("See: lockkeeper --help")
+	// The command library makes this one itself, without a type.
+	if text := err.Error(); strings.HasPrefix(text, "required flag") {
+		err = lockkeeper.Invalid.Errorf("usage", "%s.", text).WithNext("See: %s --help", c.CommandPath())
 	}
 	return a.fail(err)
 }
@@ -144,32 +145,122 @@ func (a *app) root() *cobra.Command {
 		}
 		return nil
 	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if words := c.Flags().Args(); c.HasSubCommands() && len(words) > 0 { // the flag is one of the command that was meant
+			return unknownCommand(c, words[0])
+		}
 		return lockkeeper.Invalid.Errorf("usage", "%v.", err).WithNext("See: %s --help", c.CommandPath())
 	})
 	root.AddCommand(a.serveCommand(), a.setupCommand(), a.loginCommand(), a.logoutCommand(), a.accountsCommand(),
 		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.artifactCommand(),
 		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.withdrawCommand(), a.delegateCommand(), a.deploymentsCommand(),
 		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.versionCommand())
-	for _, c := range root.Commands() {
-		usageErrors(c)
-	}
+	root.SetHelpCommand(a.helpCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	// A parent is no command to run, though it has something to say when it is.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", `{{if and .Runnable (not (index .Annotations "parent"))}}`, 1))
+	a.finish(root)
 	return root
 }
 
-// usageErrors makes a wrong number of arguments a refusal like any other.
-func usageErrors(c *cobra.Command) {
-	if check := c.Args; check != nil {
-		c.Args = func(c *cobra.Command, args []string) error {
+// finish gives every command below c, and c, what all have in common: a wrong
+// word or a wrong number of arguments is a refusal like any other, and a parent
+// that is called bare shows its help and refuses, so that a script notices.
+func (a *app) finish(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		a.finish(sub)
+	}
+	if c.HasSubCommands() && !c.Runnable() {
+		c.Annotations, c.RunE = map[string]string{"parent": "yes"}, a.bare
+	}
+	check := c.Args
+	c.Args = func(c *cobra.Command, args []string) error {
+		if c.HasSubCommands() && len(args) > 0 {
+			return unknownCommand(c, args[0])
+		}
+		if check != nil {
 			if err := check(c, args); err != nil {
 				return lockkeeper.Invalid.Errorf("usage", "%v.", err).WithNext("See: %s --help", c.CommandPath())
 			}
-			return nil
+		}
+		return nil
+	}
+}
+
+// bare is what a parent does that was given no command.
+func (a *app) bare(c *cobra.Command, _ []string) error {
+	if a.output != "json" {
+		c.SetOut(a.err)
+		if err := c.Help(); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.err)
+	}
+	return lockkeeper.Invalid.Errorf("usage", "%s needs a command.", c.CommandPath()).WithNext("Name one of: %s.", strings.Join(commandsOf(c), ", "))
+}
+
+// unknownCommand refuses a word in the place of a command, and names what may
+// have been meant.
+func unknownCommand(c *cobra.Command, word string) error {
+	r := lockkeeper.Invalid.Errorf("usage", "%s has no command %.40q.", c.CommandPath(), word)
+	if near := nearCommands(c, word); len(near) > 0 {
+		return r.WithNext("Did you mean: %s? See: %s --help", strings.Join(near, " or "), c.CommandPath())
+	}
+	return r.WithNext("Name one of: %s. See: %s --help", strings.Join(commandsOf(c), ", "), c.CommandPath())
+}
+
+// nearCommands are the commands of c that fewest edits part from word, if they are
+// few for its length, or that begin with it; or else those of that very name
+// anywhere in the tree.
+func nearCommands(c *cobra.Command, word string) []string {
+	for c.SuggestionsMinimumDistance = 1; c.SuggestionsMinimumDistance <= max(1, min(len(word)/3, 3)); c.SuggestionsMinimumDistance++ {
+		if near := c.SuggestionsFor(word); len(near) > 0 {
+			for i := range near {
+				near[i] = c.CommandPath() + " " + near[i]
+			}
+			return near
 		}
 	}
+	return named(c.Root(), word)
+}
+
+func named(c *cobra.Command, word string) (paths []string) {
 	for _, sub := range c.Commands() {
-		usageErrors(sub)
+		if sub.Name() == word && sub.IsAvailableCommand() {
+			paths = append(paths, sub.CommandPath())
+		}
+		paths = append(paths, named(sub, word)...)
 	}
+	return paths
+}
+
+func commandsOf(c *cobra.Command) (names []string) {
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
+}
+
+// helpCommand refuses what there is no help about: the library's own prints the
+// root's help and takes it for a success.
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{Use: "help [COMMAND…]", Short: "Print the help of a command", Example: "  lockkeeper help\n  lockkeeper help journal verify",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 && about.HasSubCommands() {
+				return unknownCommand(about, rest[0])
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		}}
 }
 
 func (a *app) versionCommand() *cobra.Command {
