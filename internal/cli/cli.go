@@ -17,6 +17,7 @@ import (
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Version is what `lockkeeper version` prints. The build sets it.
@@ -156,10 +157,9 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.serveCommand(), a.setupCommand(), a.loginCommand(), a.logoutCommand(), a.accountsCommand(),
 		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.artifactCommand(),
 		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.withdrawCommand(), a.delegateCommand(), a.deploymentsCommand(),
-		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.versionCommand())
+		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.completionCommand(), a.versionCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
 	// A parent is no command to run, though it has something to say when it is.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", `{{if and .Runnable (not (index .Annotations "parent"))}}`, 1))
 	a.finish(root)
@@ -176,6 +176,12 @@ func (a *app) finish(c *cobra.Command) {
 	if c.HasSubCommands() && !c.Runnable() {
 		c.Annotations, c.RunE = map[string]string{"parent": "yes"}, a.bare
 	}
+	if c.HasSubCommands() && c.Example == "" {
+		c.Example = examplesBelow(c)
+	}
+	// The library would take what stands in backquotes for the value's name.
+	c.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", `"`) })
+	c.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", `"`) })
 	check := c.Args
 	c.Args = func(c *cobra.Command, args []string) error {
 		if c.HasSubCommands() && len(args) > 0 {
@@ -188,6 +194,17 @@ func (a *app) finish(c *cobra.Command) {
 		}
 		return nil
 	}
+}
+
+// examplesBelow is the first example of each command of c.
+func examplesBelow(c *cobra.Command) string {
+	var lines []string
+	for _, sub := range c.Commands() {
+		if first, _, _ := strings.Cut(sub.Example, "\n"); sub.IsAvailableCommand() && first != "" {
+			lines = append(lines, first)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // bare is what a parent does that was given no command.
@@ -244,23 +261,6 @@ func commandsOf(c *cobra.Command) (names []string) {
 		}
 	}
 	return names
-}
-
-// helpCommand refuses what there is no help about: the library's own prints the
-// root's help and takes it for a success.
-func (a *app) helpCommand() *cobra.Command {
-	return &cobra.Command{Use: "help [COMMAND…]", Short: "Print the help of a command", Example: "  lockkeeper help\n  lockkeeper help journal verify",
-		RunE: func(c *cobra.Command, args []string) error {
-			about, rest, err := c.Root().Find(args)
-			if err != nil {
-				return err
-			}
-			if len(rest) > 0 && about.HasSubCommands() {
-				return unknownCommand(about, rest[0])
-			}
-			about.InitDefaultHelpFlag()
-			return about.Help()
-		}}
 }
 
 func (a *app) versionCommand() *cobra.Command {

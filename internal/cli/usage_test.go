@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -56,4 +57,55 @@ func TestParents(t *testing.T) {
 	if parents < 10 {
 		t.Errorf("only %d parents", parents)
 	}
+}
+
+// Every command that is shown says in a line what it does, and shows how.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	all := everyCommand()
+	for _, c := range all {
+		if c.Hidden {
+			continue
+		}
+		if c.Short == "" {
+			t.Errorf("%s has no Short", c.CommandPath())
+		}
+		if c.Example == "" {
+			t.Errorf("%s has no Example", c.CommandPath())
+		}
+		shown := false
+		for line := range strings.Lines(c.Example) {
+			shown = shows(t, c, line) || shown
+		}
+		if !shown {
+			t.Errorf("no example of %s runs it:\n%s", c.CommandPath(), c.Example)
+		}
+	}
+	for _, name := range []string{"completion", "help"} {
+		if !slices.ContainsFunc(all, func(c *cobra.Command) bool { return c.Name() == name }) {
+			t.Errorf("the tree that was walked has no %s", name)
+		}
+	}
+}
+
+var ran = regexp.MustCompile(`\blockkeeper((?: [a-z][a-z-]*)*)(.*)`)
+
+// shows reports whether a line of an example runs c or a command below it, and
+// checks that the flags in it exist.
+func shows(t *testing.T, c *cobra.Command, line string) bool {
+	found := ran.FindStringSubmatch(strings.TrimSpace(line))
+	if found == nil {
+		return false
+	}
+	about, _, err := c.Root().Find(strings.Fields(found[1]))
+	if err != nil {
+		t.Errorf("%s: %q: %v", c.CommandPath(), line, err)
+		return false
+	}
+	ours, _, _ := strings.Cut(found[2], " -- ")
+	for _, flag := range regexp.MustCompile(` --([a-z-]+)`).FindAllStringSubmatch(ours, -1) {
+		if about.Flag(flag[1]) == nil && flag[1] != "help" {
+			t.Errorf("%s: %q: %s has no flag --%s", c.CommandPath(), line, about.CommandPath(), flag[1])
+		}
+	}
+	return strings.HasPrefix(about.CommandPath()+" ", c.CommandPath()+" ")
 }
