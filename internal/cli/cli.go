@@ -80,11 +80,30 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
+	if !root.PersistentFlags().Changed("output") { // what was wrong stood before it
+		a.output = outputOf(args)
+	}
 	// The command library makes this one itself, without a type.
 	if text := err.Error(); strings.HasPrefix(text, "required flag") {
 		err = lockkeeper.Invalid.Errorf("usage", "%s.", text).WithNext("See: %s --help", c.CommandPath())
 	}
 	return a.fail(err)
+}
+
+// outputOf is the --output of a command line that could not be read to its end.
+func outputOf(args []string) string {
+	output := "text"
+	for i, arg := range args {
+		if arg == "--" {
+			break // what follows is somebody else's
+		}
+		if value, is := strings.CutPrefix(arg, "--output="); is {
+			output = value
+		} else if arg == "--output" && i+1 < len(args) {
+			output = args[i+1]
+		}
+	}
+	return output
 }
 
 // fail says what went wrong, why, and what to do next, and gives the exit code.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -129,14 +130,23 @@ func (a *app) welcome(ctx context.Context, k *keeper.Keeper, o serveOptions) err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "Lockkeeper %s serves %s from %s\n", Version, o.url, o.data)
 	if within(o.outside, o.data) {
 		fmt.Fprintln(a.err, "warning: the journal's last checkpoint lies in the data folder, so a folder that is put back as a whole from a back-up\n  is not noticed, and what was revoked since comes back. Keep it on another disk: serve --checkpoint FILE")
 	}
-	if code != "" {
-		fmt.Fprintf(a.out, "Nobody administers it yet. Enter as the first administrator:\n  lockkeeper setup --server %s --user NAME --code %s\n", o.url, code)
-	}
-	return nil
+	return a.print(started{Version, o.url, o.data, code}, func(w io.Writer) {
+		fmt.Fprintf(w, "Lockkeeper %s serves %s from %s\n", Version, o.url, o.data)
+		if code != "" {
+			fmt.Fprintf(w, "Nobody administers it yet. Enter as the first administrator:\n  lockkeeper setup --server %s --user NAME --code %s\n", o.url, code)
+		}
+	})
+}
+
+// started is what `serve` tells once it listens.
+type started struct {
+	Version string `json:"version"`
+	URL     string `json:"url"`
+	Data    string `json:"data"`
+	Code    string `json:"setup_code,omitempty"` // until the first administrator has entered
 }
 
 // within reports whether a file lies in a folder, where "" does.

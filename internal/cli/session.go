@@ -181,7 +181,10 @@ func (a *app) logoutCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return os.Remove(file)
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+		return a.print(map[string]any{"signed_out": true, "server": a.server}, func(w io.Writer) { fmt.Fprintf(w, "Signed out of %s.\n", a.server) })
 	}}
 }
 
