@@ -21,12 +21,6 @@ import (
 	"github.com/lockkeeper/lockkeeper/api"
 )
 
-// tokenVariables are what the clouds' SDKs read by themselves, by audience.
-var tokenVariables = map[string]string{
-	"api://AzureADTokenExchange": "AZURE_FEDERATED_TOKEN_FILE",
-	"sts.amazonaws.com":          "AWS_WEB_IDENTITY_TOKEN_FILE",
-}
-
 // command runs the user's command with fresh tokens, and gives its exit code.
 // The error is why it could not be run at all.
 func (d *driver) command(ctx context.Context, command []string) (int, error) {
@@ -40,6 +34,7 @@ func (d *driver) command(ctx context.Context, command []string) (int, error) {
 		env = append(env, "AWS_ROLE_SESSION_NAME="+d.id) // so that the cloud's own log names the deployment
 	}
 	next := time.Duration(1<<62 - 1)
+	given := map[string]bool{} // variables; the first audience that takes one has it
 	for i, audience := range d.lease.Audiences {
 		file := filepath.Join(dir, fmt.Sprintf("token-%d", i))
 		life, err := d.refresh(ctx, audience, file)
@@ -50,16 +45,19 @@ func (d *driver) command(ctx context.Context, command []string) (int, error) {
 		if i == 0 {
 			env = append(env, "LOCKKEEPER_TOKEN_FILE="+file)
 		}
-		if v := tokenVariables[audience]; v != "" {
-			env = append(env, v+"="+file)
+		v := tokenVariable(audience)
+		if v == "" || given[v] {
+			continue
 		}
+		given[v] = true
 		if pool, is := googlePool(audience); is {
 			credentials := filepath.Join(dir, fmt.Sprintf("google-%d.json", i))
 			if err := writeGoogle(credentials, pool, file); err != nil {
 				return exitInternal, err
 			}
-			env = append(env, "GOOGLE_APPLICATION_CREDENTIALS="+credentials)
+			file = credentials
 		}
+		env = append(env, v+"="+file)
 	}
 	run, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -16,38 +17,68 @@ import (
 
 // A trusted identity is what the other side must be told.
 type trusted struct {
-	Issuer   string `json:"issuer"`
-	Host     string `json:"issuer_host"`
-	Subject  string `json:"subject"`
-	Audience string `json:"audience"`
-	Identity string `json:"identity"`
-	Project  string `json:"project"`
-	JWKS     string `json:"jwks_uri"`
+	Issuer    string `json:"issuer"`
+	Host      string `json:"issuer_host"`
+	Subject   string `json:"subject"`
+	Audience  string `json:"audience"`
+	Algorithm string `json:"algorithm"` // that tokens for the audience are signed with
+	Identity  string `json:"identity"`
+	Project   string `json:"project"`
+	JWKS      string `json:"jwks_uri"`
 }
 
 // A cloud is one kind of target.
 type cloud struct {
-	audience func([]string) string
-	says     string
+	takes    func(audience string) bool // what its tokens may be for
+	says     string                     // the same, for a person
+	variable string                     // from which its SDKs take the token by themselves; "": from none
 	text     string
 }
 
-func withPrefix(prefixes ...string) func([]string) string {
-	return func(list []string) string {
-		for _, a := range list {
-			for _, p := range prefixes {
-				if strings.HasPrefix(a, p) {
-					return a
-				}
-			}
+// azureAudience begins the audiences of Microsoft Entra ID in every cloud: those
+// of the sovereign ones go on with USGov or China. The signer goes by the same.
+const azureAudience = "api://AzureADTokenExchange"
+
+func isAzure(audience string) bool { return strings.HasPrefix(audience, azureAudience) }
+
+func isAWS(audience string) bool {
+	return audience == "sts.amazonaws.com" || audience == "sts.amazonaws.com.cn"
+}
+
+func isGoogle(audience string) bool {
+	_, is := googlePool(audience)
+	return is
+}
+
+// tokenVariable is the variable in which a cloud's SDK looks for a token of this
+// audience; "" if there is none.
+func tokenVariable(audience string) string {
+	for _, c := range clouds {
+		if c.variable != "" && c.takes(audience) {
+			return c.variable
 		}
+	}
+	return ""
+}
+
+// audience is the one of list that the target takes: the first, but one that is
+// a cloud's only if there is no other.
+func (c cloud) audience(list []string) string {
+	fits := slices.DeleteFunc(slices.Clone(list), func(a string) bool { return !c.takes(a) })
+	if c.variable == "" {
+		if i := slices.IndexFunc(fits, func(a string) bool { return tokenVariable(a) == "" }); i >= 0 {
+			return fits[i]
+		}
+	}
+	if len(fits) == 0 {
 		return ""
 	}
+	return fits[0]
 }
 
 var clouds = map[string]cloud{
-	"azure": {withPrefix("api://AzureADTokenExchange"), "api://AzureADTokenExchange", `# Microsoft Entra ID: a federated credential of the application or managed identity.
-# It matches issuer, subject and audience exactly; RS256 is signed for this audience.
+	"azure": {isAzure, azureAudience, "AZURE_FEDERATED_TOKEN_FILE", `# Microsoft Entra ID: a federated credential of the application or managed identity.
+# It matches issuer, subject and audience exactly.
 # A new credential may take minutes until it is known everywhere (AADSTS70021).
 az identity federated-credential create --resource-group GROUP --identity-name NAME \
   --name lockkeeper-{{.Project}}-{{.Identity}} \
@@ -55,7 +86,7 @@ az identity federated-credential create --resource-group GROUP --identity-name N
   --subject '{{.Subject}}' \
   --audiences '{{.Audience}}'
 `},
-	"aws": {withPrefix("sts.amazonaws.com"), "sts.amazonaws.com", `# AWS IAM: an identity provider, once, and the trust policy of the role.
+	"aws": {isAWS, "sts.amazonaws.com", "AWS_WEB_IDENTITY_TOKEN_FILE", `# AWS IAM: an identity provider, once, and the trust policy of the role.
 aws iam create-open-id-connect-provider --url '{{.Issuer}}' --client-id-list '{{.Audience}}'
 cat > trust.json <<'EOF'
 {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
@@ -65,7 +96,7 @@ EOF
 aws iam update-assume-role-policy --role-name ROLE --policy-document file://trust.json
 # In the job: AWS_ROLE_ARN=arn:aws:iam::ACCOUNT:role/ROLE; Lockkeeper sets AWS_WEB_IDENTITY_TOKEN_FILE.
 `},
-	"gcp": {withPrefix("https://iam.googleapis.com/", "//iam.googleapis.com/"), "https://iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER",
+	"gcp": {isGoogle, "https://iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER", "GOOGLE_APPLICATION_CREDENTIALS",
 		`# Google Cloud: a provider of a workload identity pool, and what the subject may act as.
 gcloud iam workload-identity-pools providers create-oidc PROVIDER --location=global --workload-identity-pool=POOL \
   --issuer-uri='{{.Issuer}}' --allowed-audiences='{{.Audience}}' \
@@ -74,14 +105,9 @@ gcloud iam workload-identity-pools providers create-oidc PROVIDER --location=glo
 gcloud iam service-accounts add-iam-policy-binding ACCOUNT@PROJECT.iam.gserviceaccount.com --role=roles/iam.workloadIdentityUser \
   --member='principal://iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/subject/{{.Subject}}'
 `},
-	"vault": {func(list []string) string {
-		if len(list) == 0 {
-			return ""
-		}
-		return list[0]
-	}, "any", `# HashiCorp Vault or OpenBao: the JWT method, and a role bound to this one subject.
+	"vault": {func(string) bool { return true }, "of your choice", "", `# HashiCorp Vault or OpenBao: the JWT method, and a role bound to this one subject.
 vault auth enable -path=lockkeeper jwt
-vault write auth/lockkeeper/config oidc_discovery_url='{{.Issuer}}' jwt_supported_algs=ES256
+vault write auth/lockkeeper/config oidc_discovery_url='{{.Issuer}}' jwt_supported_algs={{.Algorithm}}
 vault write auth/lockkeeper/role/{{.Identity}} role_type=jwt user_claim=sub \
   bound_subject='{{.Subject}}' bound_audiences='{{.Audience}}' \
   token_policies=POLICY token_ttl=15m token_max_ttl=15m
@@ -89,22 +115,24 @@ vault write auth/lockkeeper/role/{{.Identity}} role_type=jwt user_claim=sub \
 }
 
 func (a *app) trustCommand() *cobra.Command {
-	var identity string
+	var identity, audience string
 	c := &cobra.Command{Use: "trust azure|aws|gcp|vault --identity PROJECT/NAME", Short: "Print what to configure on the other side, so that it takes an identity's tokens", Args: cobra.ExactArgs(1),
-		Example: "  lockkeeper trust azure --identity payments/payments-production", ValidArgs: []string{"azure", "aws", "gcp", "vault"}}
+		Example: "  lockkeeper trust azure --identity payments/payments-production\n  lockkeeper trust vault --identity payments/payments-production --audience https://vault.example.com", ValidArgs: []string{"azure", "aws", "gcp", "vault"}}
 	c.Flags().StringVar(&identity, "identity", "", "the identity, as PROJECT/NAME")
+	c.Flags().StringVar(&audience, "audience", "", "which of the identity's audiences; default: the first that the target takes")
 	c.MarkFlagRequired("identity")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		kind, known := clouds[args[0]]
 		if !known {
 			return lockkeeper.Invalid.Errorf("usage", "There are no instructions for %.40q.", args[0]).WithNext("Name azure, aws, gcp or vault.")
 		}
-		t, err := a.trusted(c, identity, kind)
+		t, err := a.trusted(c, identity, audience, kind)
 		if err != nil {
 			return err
 		}
 		return a.print(t, func(w io.Writer) {
 			template.Must(template.New("").Parse(kind.text)).Execute(w, t) // the texts are constants, the values checked names
+			fmt.Fprintf(w, "# Tokens for the audience %s are signed with %s.\n", t.Audience, t.Algorithm)
 			if strings.HasPrefix(t.Issuer, "http://") {
 				fmt.Fprintln(w, "# This server's address is a loopback one: no cloud can fetch its keys. Serve it under https first.")
 			}
@@ -113,7 +141,7 @@ func (a *app) trustCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) trusted(c *cobra.Command, identity string, kind cloud) (trusted, error) {
+func (a *app) trusted(c *cobra.Command, identity, wanted string, kind cloud) (trusted, error) {
 	project, name, ok := strings.Cut(identity, "/")
 	if !ok {
 		return trusted{}, lockkeeper.Invalid.Errorf("usage", "The identity %.80q is not PROJECT/NAME.", identity)
@@ -130,8 +158,16 @@ func (a *app) trusted(c *cobra.Command, identity string, kind cloud) (trusted, e
 	if !found {
 		return trusted{}, lockkeeper.NotFound.Errorf("identity_unknown", "The catalog has no identity %.80q.", identity).WithNext("Name one of: %s.", identitiesOf(live))
 	}
-	audience := kind.audience(id.Audiences)
-	if audience == "" {
+	offered := id.Audiences
+	if wanted != "" {
+		offered = slices.DeleteFunc(slices.Clone(offered), func(a string) bool { return a != wanted })
+	}
+	audience := kind.audience(offered)
+	switch {
+	case wanted != "" && audience == "":
+		return trusted{}, lockkeeper.Invalid.Errorf("audience_not_admitted", "The identity %s hands out no token for %.100q that this target takes.", identity, wanted).
+			WithNext("Name one of: %s.", strings.Join(id.Audiences, ", "))
+	case audience == "":
 		return trusted{}, lockkeeper.Conflict.Errorf("audience_missing", "The identity %s hands out no token with an audience that this target takes.", identity).
 			WithNext("Add the audience %s to the identity.", kind.says)
 	}
@@ -139,7 +175,7 @@ func (a *app) trusted(c *cobra.Command, identity string, kind cloud) (trusted, e
 	if err != nil {
 		return trusted{}, err
 	}
-	return trusted{about.Issuer, u.Host + u.Path, keeper.SubjectOf(project, id.Environment, name), audience, name, project, about.Issuer + "/.well-known/jwks.json"}, nil
+	return trusted{about.Issuer, u.Host + u.Path, keeper.SubjectOf(project, id.Environment, name), audience, keeper.AlgorithmFor(audience), name, project, about.Issuer + "/.well-known/jwks.json"}, nil
 }
 
 func identitiesOf(c *catalog.Catalog) string {

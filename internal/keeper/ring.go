@@ -168,6 +168,10 @@ func algorithmFor(audience string) string {
 	return token.ES256
 }
 
+// AlgorithmFor is what tokens for an audience are signed with, for whoever tells
+// the target what to expect.
+func AlgorithmFor(audience string) string { return algorithmFor(audience) }
+
 // mint signs claims for an audience with the key that is active now.
 func (k *Keeper) mint(audience string, claims map[string]any) (string, error) {
 	algorithm := algorithmFor(audience)
