@@ -3,10 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -33,6 +35,8 @@ type serveOptions struct {
 	key     string        // TLS key file
 	proxied bool          // TLS ends before the server
 	linger  time.Duration // how long the key set is served once the store cannot be used
+
+	tls *tls.Config // of cert and key; nil: the server ends no TLS
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -42,7 +46,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.data, "data", "lockkeeper-data", "data folder; made if there is none")
 	c.Flags().StringVar(&o.outside, "checkpoint", "", "file in which the journal's last checkpoint is kept, best on another disk; default: checkpoint in the data folder")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8420", "address to listen on")
-	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: http and the listening address")
+	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: the listening address, https with TLS")
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
 	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
@@ -52,12 +56,18 @@ func (a *app) serveCommand() *cobra.Command {
 }
 
 func (a *app) serve(ctx context.Context, o serveOptions) error {
+	if err := o.readTLS(); err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return lockkeeper.Unavailable.Errorf("listen_failed", "The address %s cannot be listened on: %v.", o.listen, err).WithNext("Name another with --listen.")
 	}
 	defer l.Close()
 	if err := o.finish(l.Addr().(*net.TCPAddr)); err != nil {
+		return err
+	}
+	if err := closeFolder(o.data); err != nil {
 		return err
 	}
 	log := slog.New(slog.NewJSONHandler(a.err, nil))
@@ -93,11 +103,60 @@ func rotateKeys(ctx context.Context, k *keeper.Keeper, log *slog.Logger) {
 	}
 }
 
+// readTLS reads the certificate and its key, both or none.
+func (o *serveOptions) readTLS() error {
+	switch {
+	case o.cert == "" && o.key == "":
+		return nil
+	case o.cert == "" || o.key == "":
+		missing := "--tls-key"
+		if o.cert == "" {
+			missing = "--tls-cert"
+		}
+		return lockkeeper.Invalid.Errorf("tls_incomplete", "TLS takes a certificate and its key, and %s is missing.", missing).
+			WithNext("Name both --tls-cert and --tls-key, or neither.")
+	}
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return lockkeeper.Invalid.Errorf("tls_unreadable", "The TLS certificate or its key cannot be read: %v.", err).
+			WithNext("Name files that this account can read.").WithField(file.Path)
+	}
+	if err != nil {
+		return lockkeeper.Invalid.Errorf("tls_unfit", "The certificate %s and the key %s are no pair that TLS can be served with: %v.", o.cert, o.key, err).
+			WithNext("Name two files in PEM: the certificate with its chain, and the private key that belongs to it.")
+	}
+	o.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// closeFolder makes the data folder for this account alone, and refuses one that
+// others can enter: it holds every key.
+func closeFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.MkdirAll(dir, 0o700)
+	} else if err == nil && info.IsDir() && info.Mode().Perm()&0o077 != 0 {
+		return lockkeeper.Invalid.Errorf("folder_open_to_others", "Others than this account can read or write the data folder %s (mode %04o), and it holds every key.", dir, info.Mode().Perm()).
+			WithNext("Close it: chmod 700 %s", dir).WithField(dir)
+	}
+	if err != nil {
+		return lockkeeper.Unavailable.Errorf("folder_unusable", "The data folder %s cannot be used: %v.", dir, err).WithNext("Name a folder that this account can write to.").WithField(dir)
+	}
+	return nil
+}
+
 // finish fills in what was left open and refuses what would send secrets in
 // the clear.
 func (o *serveOptions) finish(at *net.TCPAddr) error {
+	if o.url == "" && o.tls != nil && at.IP.IsUnspecified() {
+		return lockkeeper.Invalid.Errorf("url_missing", "Nobody can tell under which address others reach a server that listens on %s.", at).WithNext("Name it: --url https://HOST")
+	}
 	if o.url == "" {
 		o.url = "http://" + at.String()
+		if o.tls != nil {
+			o.url = "https://" + at.String()
+		}
 	}
 	u, err := url.Parse(o.url)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.HasSuffix(o.url, "/") || u.RawQuery != "" || u.User != nil {
@@ -106,10 +165,10 @@ func (o *serveOptions) finish(at *net.TCPAddr) error {
 	host := u.Hostname()
 	ip := net.ParseIP(host)
 	local := host == "localhost" || ip != nil && ip.IsLoopback()
-	if u.Scheme == "http" && !local {
+	if u.Scheme == "http" && (!local || o.tls != nil) {
 		return lockkeeper.Invalid.Errorf("url_in_the_clear", "The server's URL %s would send secrets in the clear.", o.url).WithNext("Use https.")
 	}
-	if !at.IP.IsLoopback() && o.cert == "" && !o.proxied {
+	if !at.IP.IsLoopback() && o.tls == nil && !o.proxied {
 		return lockkeeper.Invalid.Errorf("listen_in_the_clear", "Listening on %s without TLS would send secrets in the clear.", at).
 			WithNext("Name --tls-cert and --tls-key, listen on a loopback address, or say --behind-proxy.")
 	}
@@ -205,8 +264,8 @@ func (a *app) keysOnly(ctx context.Context, l net.Listener, o serveOptions, caus
 	defer cancel()
 	s := web.KeysOnly(o.url, set, cause)
 	context.AfterFunc(ctx, func() { s.Close() })
-	if o.cert != "" {
-		s.ServeTLS(l, o.cert, o.key)
+	if s.TLSConfig = o.tls; o.tls != nil {
+		s.ServeTLS(l, "", "") // the pair was read before
 	} else {
 		s.Serve(l)
 	}
@@ -217,8 +276,8 @@ func (a *app) keysOnly(ctx context.Context, l net.Listener, o serveOptions, caus
 func run(ctx context.Context, s *http.Server, l net.Listener, k *keeper.Keeper, o serveOptions) error {
 	failed := make(chan error, 1)
 	go func() {
-		if o.cert != "" {
-			failed <- s.ServeTLS(l, o.cert, o.key)
+		if s.TLSConfig = o.tls; o.tls != nil {
+			failed <- s.ServeTLS(l, "", "") // the pair was read before
 		} else {
 			failed <- s.Serve(l)
 		}
