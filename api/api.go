@@ -96,6 +96,25 @@ type Catalog struct {
 	Documents []any             `json:"documents" doc:"every resource, with its kind"`
 }
 
+// Can says whether a principal may do an action at a scope. Each reason of the
+// decision has its path, in the same order.
+type Can struct {
+	lockkeeper.Decision
+	Principal string `json:"principal" doc:"user:NAME or group:NAME"`
+	Paths     []Path `json:"paths"`
+}
+
+// Path is one assignment that concerns a question, and the way that leads to it.
+type Path struct {
+	Assignment string            `json:"assignment"`
+	Effect     string            `json:"effect" enum:"grants,denies,not_started,ended"`
+	Groups     []string          `json:"groups" doc:"from the one that lists the user, or the one that was asked about, to the one that the assignment is to; none: it is to the user himself"`
+	Role       string            `json:"role"`
+	Scope      lockkeeper.Scope  `json:"scope"`
+	Start      lockkeeper.Moment `json:"start,omitzero"`
+	End        lockkeeper.Moment `json:"end,omitzero"`
+}
+
 // Permitted is a user who may do something, and by which path.
 type Permitted struct {
 	User     string              `json:"user"`

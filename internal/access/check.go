@@ -109,38 +109,85 @@ func (x *Index) WhoCan(action lockkeeper.Action, scope lockkeeper.Scope, now loc
 // grants they beat) and not_granted (Because has grants whose time is over or
 // has not come; Next names the roles that would help). Until is nil.
 func (x *Index) Check(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) lockkeeper.Decision {
+	d, _ := x.Explain(lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}, action, scope, now)
+	return d
+}
+
+// Explain is Check about a user or a group, together with the path of each of
+// the decision's reasons, in their order.
+//
+// A group may do what somebody may who is in it, in no other group, and to whom
+// nothing is assigned by name: what the assignments to the group, and to the
+// groups that it lies in, grant and do not deny. A member may hold more by other
+// ways, and less by a deny or by being switched off. An unknown group has the
+// code group_unknown.
+func (x *Index) Explain(who lockkeeper.Principal, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) (lockkeeper.Decision, []Path) {
 	d := lockkeeper.Decision{Subject: string(action) + " at " + string(scope), Verdict: lockkeeper.Fail}
 	var levels [maxLevels]lockkeeper.Scope
 	n := lineage(scope, &levels)
-	if x.barred(&d, user, action, n) {
-		return d
+	if x.barred(&d, who, action, n) {
+		return d, nil
 	}
-	m := x.users[user]
-	grants, denies, others := x.sift(m, x.actions[action], scope, now)
+	asks, name := x.asker(who), who.Name
+	if who.Kind == lockkeeper.GroupPrincipal {
+		name = "the group " + name
+	}
+	grants, denies, others := x.sift(asks, x.actions[action], scope, now)
+	var paths []Path
 	switch {
 	case len(denies) > 0:
 		d.Code = "denied_by_assignment"
-		d.Because = x.spell(user, m, append(slices.Clone(denies), grants...), now)
-		d.Sentence = fmt.Sprintf("A deny forbids %s to %s: %s.", user, d.Subject, d.Because[0].Sentence)
+		paths = x.paths(asks, append(slices.Clone(denies), grants...), now)
+		d.Because = spell(who, paths)
+		d.Sentence = fmt.Sprintf("A deny forbids %s to %s: %s.", name, d.Subject, d.Because[0].Sentence)
 		d.Next = "A deny wins over every grant; ask an access administrator about the assignment " + denies[0].Name + "."
 	case len(grants) > 0:
 		d.Verdict, d.Code = lockkeeper.Pass, "granted"
-		d.Because = x.spell(user, m, grants, now)
+		paths = x.paths(asks, grants, now)
+		d.Because = spell(who, paths)
 		d.Sentence = d.Because[0].Sentence + "."
 		d.Until = until(now, grants, denies, others)
 	default:
 		d.Code = "not_granted"
-		d.Because = x.spell(user, m, slices.DeleteFunc(others, func(g found) bool { return g.Deny }), now)
-		d.Sentence = fmt.Sprintf("No role of %s allows %s.", user, d.Subject)
+		paths = x.paths(asks, slices.DeleteFunc(others, func(g found) bool { return g.Deny }), now)
+		d.Because = spell(who, paths)
+		d.Sentence = fmt.Sprintf("No role of %s allows %s.", name, d.Subject)
 		d.Next = x.remedy(action, scope)
 	}
-	return d
+	return d, paths
+}
+
+// An asker is whom a question is about, by numbers.
+type asker struct {
+	user   int32   // -1: a group
+	groups set     // that he is in; of a group: itself, and those that it lies in
+	direct []int32 // the groups that a way can begin with, sorted
+}
+
+func (x *Index) asker(who lockkeeper.Principal) asker {
+	if who.Kind == lockkeeper.GroupPrincipal {
+		n := x.numbers[who.Name]
+		groups := make(set, x.wide-1)
+		x.spread(groups, n)
+		return asker{-1, groups, []int32{n}}
+	}
+	user := x.users[who.Name]
+	groups, _ := x.row(user)
+	return asker{user, groups, x.direct[user]}
 }
 
 // barred refuses a question that no assignment can answer.
-func (x *Index) barred(d *lockkeeper.Decision, user string, action lockkeeper.Action, levels int) bool {
+func (x *Index) barred(d *lockkeeper.Decision, who lockkeeper.Principal, action lockkeeper.Action, levels int) bool {
+	user, isGroup := who.Name, who.Kind == lockkeeper.GroupPrincipal
 	u, known := x.c.Users[user]
+	if isGroup { // it is neither off nor automation
+		u = catalog.User{}
+		_, known = x.numbers[who.Name]
+	}
 	switch {
+	case !known && isGroup:
+		d.Code, d.Sentence = "group_unknown", "The catalog has no group of that name."
+		d.Next = "Add a Group to the catalog."
 	case !known:
 		d.Code, d.Sentence = "user_unknown", "The catalog has no user of that name."
 		d.Next = "Add a User to the catalog."
@@ -174,9 +221,9 @@ func (f found) holdsAt(now lockkeeper.Moment) bool {
 
 // sift collects the assignments that concern a question: those that grant and
 // deny now, and those of another time. Each list is sorted by name.
-func (x *Index) sift(user int32, bit uint64, scope lockkeeper.Scope, now lockkeeper.Moment) (grants, denies, others []found) {
+func (x *Index) sift(asks asker, bit uint64, scope lockkeeper.Scope, now lockkeeper.Moment) (grants, denies, others []found) {
 	for at := x.nearest(scope); at >= 0; at = x.nodes[at].above {
-		for _, i := range x.of(&x.nodes[at], user) {
+		for _, i := range x.of(&x.nodes[at], asks) {
 			if !x.about(i, bit) {
 				continue
 			}
@@ -231,29 +278,58 @@ func until(now lockkeeper.Moment, lists ...[]found) *lockkeeper.Moment {
 	return nil
 }
 
-// spell makes a decision of each assignment, at most maxPaths of them.
-func (x *Index) spell(user string, m int32, list []found, now lockkeeper.Moment) []lockkeeper.Decision {
+// A Path is one assignment that concerns a question, and the way that leads to
+// it.
+type Path struct {
+	Assignment string
+	Effect     string   // grants or denies; or not_started, ended: its time is another
+	Groups     []string // from the one that lists the user, or the one that was asked about, to the one that it is to; none: it is to the user himself
+	Role       string
+	Scope      lockkeeper.Scope
+	Start, End lockkeeper.Moment // zero: it has none
+}
+
+// paths is the way to each assignment, at most maxPaths of them.
+func (x *Index) paths(asks asker, list []found, now lockkeeper.Moment) []Path {
 	if len(list) == 0 {
 		return nil
 	}
-	from := x.reach(x.direct[m])
-	var out []lockkeeper.Decision
+	from := x.reach(asks.direct)
+	out := make([]Path, 0, min(len(list), maxPaths))
 	for _, g := range list[:min(len(list), maxPaths)] {
-		d := lockkeeper.Decision{Subject: "assignment " + g.Name, Verdict: lockkeeper.Pass, Code: "grants", Sentence: x.path(user, from, g)}
-		if g.Deny {
-			d.Verdict, d.Code = lockkeeper.Fail, "denies"
-		}
+		p := Path{Assignment: g.Name, Effect: "grants", Role: g.Role, Scope: g.Scope, Start: g.Start, End: g.End}
 		switch {
 		case now.Before(g.Start):
-			d.Verdict, d.Code = lockkeeper.Fail, "not_started"
-			d.Sentence += ", from " + g.Start.String()
+			p.Effect = "not_started"
 		case !g.holdsAt(now):
-			d.Verdict, d.Code = lockkeeper.Fail, "ended"
-			d.Sentence += ", ended " + g.End.String()
-		case !g.End.IsZero():
-			d.Sentence += ", until " + g.End.String()
-			if !g.Deny {
-				end := g.End
+			p.Effect = "ended"
+		case g.Deny:
+			p.Effect = "denies"
+		}
+		if g.group >= 0 {
+			p.Groups = x.way(from, g.group)
+			slices.Reverse(p.Groups)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// spell makes a decision of each path.
+func spell(who lockkeeper.Principal, paths []Path) (out []lockkeeper.Decision) {
+	for _, p := range paths {
+		d := lockkeeper.Decision{Subject: "assignment " + p.Assignment, Verdict: lockkeeper.Fail, Code: p.Effect, Sentence: p.sentence(who)}
+		switch {
+		case p.Effect == "not_started":
+			d.Sentence += ", from " + p.Start.String()
+		case p.Effect == "ended":
+			d.Sentence += ", ended " + p.End.String()
+		case !p.End.IsZero():
+			d.Sentence += ", until " + p.End.String()
+		}
+		if p.Effect == "grants" {
+			d.Verdict = lockkeeper.Pass
+			if end := p.End; !end.IsZero() {
 				d.Until = &end
 			}
 		}
@@ -262,21 +338,21 @@ func (x *Index) spell(user string, m int32, list []found, now lockkeeper.Moment)
 	return out
 }
 
-// path is the way from the user to what the assignment gives him:
+// sentence is the way from the user or the group to what the assignment gives:
 // user ann → group release-managers → group leads → role release-manager → at /projects/p.
-func (x *Index) path(user string, from map[int32]int32, g found) string {
-	steps := []string{"at " + string(g.Scope), "role " + g.Role}
-	if g.Deny {
-		steps[1] = "denied role " + g.Role
+func (p Path) sentence(who lockkeeper.Principal) string {
+	var steps []string
+	if who.Kind == lockkeeper.UserPrincipal {
+		steps = append(steps, "user "+who.Name)
 	}
-	if g.group >= 0 {
-		for _, group := range x.way(from, g.group) {
-			steps = append(steps, "group "+group)
-		}
+	for _, group := range p.Groups {
+		steps = append(steps, "group "+group)
 	}
-	steps = append(steps, "user "+user)
-	slices.Reverse(steps)
-	return strings.Join(steps, " → ")
+	role := "role " + p.Role
+	if p.Effect == "denies" {
+		role = "denied " + role
+	}
+	return strings.Join(append(steps, role, "at "+string(p.Scope)), " → ")
 }
 
 // remedy names the roles that would allow action at scope.

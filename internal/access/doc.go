@@ -14,8 +14,8 @@
 //
 // # Guarantees
 //
-// Check and Allowed always agree, and so do Allowed and WhoCan, InGroup and
-// Holders; Allowed allocates nothing. A decision that passes says
+// Check, Explain and Allowed always agree, and so do Allowed and WhoCan, InGroup
+// and Holders; Allowed allocates nothing. A decision that passes says
 // until when it does: the verdict is Pass at every moment before Until, and not
 // at Until. Everything is a pure function of the catalog and the arguments; an
 // Index never changes and is safe for use by several goroutines.

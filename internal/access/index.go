@@ -262,14 +262,15 @@ func (x *Index) first(n *node, user int32) int32 {
 	return low
 }
 
-// of is the grants at a node that concern a user.
-func (x *Index) of(n *node, user int32) (out []int32) {
-	for i := x.first(n, user); i < n.groups && x.grants[i].to == user; i++ {
-		out = append(out, i)
+// of is the grants at a node that concern a user or a group.
+func (x *Index) of(n *node, asks asker) (out []int32) {
+	if asks.user >= 0 {
+		for i := x.first(n, asks.user); i < n.groups && x.grants[i].to == asks.user; i++ {
+			out = append(out, i)
+		}
 	}
-	groups, _ := x.row(user)
 	for i := n.groups; i < n.end; i++ {
-		if groups.has(x.grants[i].to) {
+		if asks.groups.has(x.grants[i].to) {
 			out = append(out, i)
 		}
 	}

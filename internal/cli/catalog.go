@@ -158,21 +158,33 @@ func (a *app) catalogCommand() *cobra.Command {
 }
 
 func (a *app) canCommand() *cobra.Command {
-	return &cobra.Command{Use: "can USER ACTION SCOPE", Short: "May a user do an action at a scope, and by which path", Args: cobra.ExactArgs(3),
-		Example: "  lockkeeper can bob deployments/approve /projects/payments/environments/production",
-		Long:    "The exit code is 0 if he may and 4 if he may not.",
+	return &cobra.Command{Use: "can PRINCIPAL ACTION SCOPE", Short: "May a user or a group do an action at a scope, and by which paths", Args: cobra.ExactArgs(3),
+		Example: "  lockkeeper can bob deployments/approve /projects/payments/environments/production\n  lockkeeper can group:managers deployments/approve /projects/payments/environments/production --output json",
+		Long: `PRINCIPAL is a user's name, user:NAME or group:NAME.
+
+For a group the answer is what its members have by being in it: what is assigned to
+the group, and to the groups that it lies in, grants and denies at the scope. One of
+them may hold more, by his name or by another group, and less, by a deny or by being
+switched off: ask about him by name, or with who-can about everybody.
+
+The exit code is 0 for yes and 4 for no. With --output json each reason is there as a
+path, too: its assignment, effect, groups, role and scope.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.person()
 			if err != nil {
 				return err
 			}
-			q := url.Values{"user": {strings.TrimPrefix(args[0], "user:")}, "action": {args[1]}, "scope": {args[2]}}
-			var d lockkeeper.Decision
+			who := args[0]
+			if !strings.Contains(who, ":") {
+				who = "user:" + who
+			}
+			q := url.Values{"principal": {who}, "action": {args[1]}, "scope": {args[2]}}
+			var d api.Can
 			if err := client.Call(c.Context(), "GET", "/can?"+q.Encode(), nil, &d); err != nil {
 				return err
 			}
 			err = a.print(d, func(w io.Writer) {
-				printDecision(w, d, 0)
+				printDecision(w, d.Decision, 0)
 				if d.Next != "" {
 					fmt.Fprintln(w, "  next:", printable(d.Next))
 				}
