@@ -96,6 +96,22 @@ type Catalog struct {
 	Documents []any             `json:"documents" doc:"every resource, with its kind"`
 }
 
+// Role is a named set of actions, Actions minus NotActions, in the words of a
+// governance document.
+type Role struct {
+	Name       string                     `json:"name"`
+	Title      string                     `json:"title,omitempty"`
+	Actions    []lockkeeper.ActionPattern `json:"actions"`
+	NotActions []lockkeeper.ActionPattern `json:"notActions" doc:"what actions would allow, and the role does not"`
+	BuiltIn    bool                       `json:"builtIn" doc:"part of the program; no document can change it"`
+}
+
+// Roles are the roles of the catalog in force, the built-in ones too, sorted by
+// name.
+type Roles struct {
+	Roles []Role `json:"roles"`
+}
+
 // Can says whether a principal may do an action at a scope. Each reason of the
 // decision has its path, in the same order.
 type Can struct {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"net/url"
 	"reflect"
+	"strings"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
 
 // Everybody may ask about himself; about others and about groups it takes
@@ -50,6 +53,46 @@ func TestCan(t *testing.T) {
 		}
 		if !reflect.DeepEqual(test.paths, can.Paths) {
 			t.Errorf("%s asks %v: the paths are %+v, not %+v", test.who, test.q, can.Paths, test.paths)
+		}
+	}
+}
+
+// The roles can be listed and read, the built-in ones and the catalog's own.
+func TestRoles(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	documents := strings.ReplaceAll(rules, "ISSUER", w.issuer.URL) + "---\nkind: Role\nname: starter\nactions: [deployments/*]\nnotActions: [deployments/approve]\n"
+	w.must(w.people["dora"].Call(ctx, "PUT", "/catalog", api.Apply{Base: 2, Files: []api.File{{Name: "rules.yaml", Data: documents}}}, nil))
+	var list api.Roles
+	w.must(w.people["dora"].Call(ctx, "GET", "/roles", nil, &list))
+	builtIn, own := 0, 0
+	for _, r := range list.Roles {
+		var one api.Role
+		w.must(w.people["dora"].Call(ctx, "GET", "/roles/"+r.Name, nil, &one))
+		if !reflect.DeepEqual(one, r) || len(r.Actions) == 0 || r.NotActions == nil {
+			t.Errorf("the role %+v is listed as %+v", one, r)
+		}
+		if r.BuiltIn {
+			builtIn++
+		} else {
+			own++
+		}
+		if want := []lockkeeper.ActionPattern{"deployments/start", "deployments/approve"}; r.Name == "organisation-administrator" && !reflect.DeepEqual(r.NotActions, want) {
+			t.Errorf("%s does not allow %v", r.Name, r.NotActions)
+		}
+	}
+	if builtIn != len(catalog.BuiltInRoles()) || own != 1 {
+		t.Errorf("%d built-in roles and %d others", builtIn, own)
+	}
+	if err := w.people["dora"].Call(ctx, "GET", "/roles/nobody", nil, nil); code(err) != "role_unknown" {
+		t.Errorf("an unknown role: %v", err)
+	}
+	for _, path := range []string{"/roles", "/roles/reader"} {
+		if err := (api.Client{Server: w.server.URL}).Call(ctx, "GET", path, nil, nil); code(err) != "credential_missing" {
+			t.Errorf("%s without a sign-in: %v", path, err)
+		}
+		if err := w.people["ann"].Call(ctx, "GET", path, nil, nil); code(err) != "not_granted" {
+			t.Errorf("%s by somebody who may not read the catalog: %v", path, err)
 		}
 	}
 }

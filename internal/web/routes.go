@@ -97,6 +97,8 @@ func (s *Server) register() {
 	route(s, http.MethodPost, "/accounts/proof", "prove", "Prove oneself by a run on a CI platform", s.prove)
 	route(s, http.MethodGet, "/catalog", "catalog", "The catalog in force", s.catalog)
 	route(s, http.MethodPut, "/catalog", "apply-catalog", "Put a catalog in force", s.apply)
+	route(s, http.MethodGet, "/roles", "roles", "The roles that may be assigned, the built-in ones too", s.roles)
+	route(s, http.MethodGet, "/roles/{name}", "role", "One role: what it allows", s.role)
 	route(s, http.MethodGet, "/can", "can", "May a user or a group do an action at a scope, and by which paths", s.can)
 	route(s, http.MethodGet, "/who-can", "who-can", "Who may do an action at a scope, and by which paths", s.whoCan)
 	route(s, http.MethodPost, "/keys/rotate", "rotate-keys", "Sign tokens with the next key", s.rotate)
@@ -229,58 +231,6 @@ func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Appl
 		out.Changes = append(out.Changes, api.Change{Kind: string(ch.Kind), Project: ch.Project, Name: ch.Name, Verb: ch.Verb})
 	}
 	return &reply[api.Applied]{out}, err
-}
-
-// can answers about a user or a group. The keeper says whether the caller may
-// ask: about himself he may; about others, and about a group, it takes access/read.
-func (s *Server) can(_ context.Context, in *struct {
-	Credential
-	Principal string `query:"principal" maxLength:"69" doc:"user:NAME or group:NAME"`
-	User      string `query:"user" maxLength:"63" doc:"a user's name, in the place of principal"`
-	Action    string `query:"action" required:"true" maxLength:"100"`
-	Scope     string `query:"scope" required:"true" maxLength:"600"`
-}) (*reply[api.Can], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
-	who, user, err := principal(in.Principal, in.User)
-	if err != nil {
-		return nil, err
-	}
-	action, scope, err := question(in.Action, in.Scope)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.Keeper.Can(by, user, action, scope); err != nil {
-		return nil, err
-	}
-	d, paths := s.Keeper.Rules().Access.Explain(who, action, scope, lockkeeper.MomentOf(time.Now()))
-	out := api.Can{Decision: d, Principal: who.String(), Paths: []api.Path{}}
-	for _, p := range paths {
-		if p.Groups == nil {
-			p.Groups = []string{}
-		}
-		out.Paths = append(out.Paths, api.Path(p))
-	}
-	return &reply[api.Can]{out}, nil
-}
-
-// principal reads whom a question is about, and gives his name if it is a user.
-func principal(who, user string) (p lockkeeper.Principal, name string, err error) {
-	if (who == "") == (user == "") {
-		return p, "", lockkeeper.Invalid.Errorf("principal_missing", "The question must name a principal, once.").WithNext("Name it: principal=user:NAME or principal=group:NAME.")
-	}
-	if user != "" {
-		return lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}, user, nil
-	}
-	if p, err = lockkeeper.ParsePrincipal(who); err != nil {
-		return p, "", lockkeeper.Invalid.Errorf("principal_malformed", "%v.", err).WithNext("Name user:NAME or group:NAME.")
-	}
-	if p.Kind == lockkeeper.UserPrincipal {
-		name = p.Name
-	}
-	return p, name, nil
 }
 
 func (s *Server) whoCan(_ context.Context, in *struct {
