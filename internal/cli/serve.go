@@ -64,7 +64,8 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return lockkeeper.Unavailable.Errorf("listen_failed", "The address %s cannot be listened on: %v.", o.listen, err).WithNext("Name another with --listen.")
 	}
 	defer l.Close()
-	if err := o.finish(l.Addr().(*net.TCPAddr)); err != nil {
+	at := l.Addr().(*net.TCPAddr)
+	if err := o.finish(at); err != nil {
 		return err
 	}
 	if err := closeFolder(o.data); err != nil {
@@ -76,13 +77,16 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return a.keysOnly(ctx, l, o, brokenError(err))
 	}
 	defer k.Close()
+	options := web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback()}
+	if err := options.Fit(k.Rules().Catalog); err != nil {
+		return err
+	}
 	if err := a.welcome(ctx, k, o); err != nil {
 		return err
 	}
 	go rotateKeys(ctx, k, log)
 	go keepKeySet(ctx, k, o.keySetFile(), log)
-	s := web.New(web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log}).HTTP()
-	return run(ctx, s, l, k, o)
+	return run(ctx, web.New(options).HTTP(), l, k, o)
 }
 
 // rotateKeys lets aged keys rotate while the server runs.

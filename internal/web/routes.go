@@ -225,6 +225,9 @@ func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Appl
 	if err := problems.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.Fit(c); err != nil {
+		return nil, err
+	}
 	a, err := s.Keeper.Apply(ctx, by, c, in.Body.Base, in.Body.Message)
 	out := api.Applied{Revision: a.Revision, Digest: a.Digest, Changes: []api.Change{}}
 	for _, ch := range a.Changes {

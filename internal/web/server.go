@@ -12,8 +12,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +36,36 @@ type Options struct {
 	URL      string // under which targets and pipelines reach it: the issuer
 	Version  string
 	Log      *slog.Logger
+
+	// Exposed says that the listener takes what comes from other machines, though
+	// the URL may be a loopback one.
+	Exposed bool
+}
+
+// Fit refuses a catalog whose providers are asked for their keys, or about their
+// runs, in the clear, unless nobody but this machine reaches the server: http is
+// for trying it out. It is asked at the start and before a catalog is applied.
+func (o Options) Fit(c *catalog.Catalog) error {
+	if u, err := url.Parse(o.URL); err == nil && !o.Exposed && loopback(u.Hostname()) {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
+		field, address := "issuer", c.Providers[name].Issuer
+		if !strings.HasPrefix(address, "http:") {
+			field, address = "api", c.Providers[name].API
+		}
+		if strings.HasPrefix(address, "http:") {
+			return lockkeeper.Invalid.Errorf("issuer_in_the_clear", "The provider %s is reached in the clear at %s, and this server is no loopback one: whoever sits between could make every token.", name, address).
+				WithNext("Write its https address. To try it out, let the server listen, and be reached, on a loopback address only: serve --listen 127.0.0.1:8420, without --url.").
+				WithField("Provider " + name + ": " + field)
+		}
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // A Server serves one keeper.
