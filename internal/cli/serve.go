@@ -50,7 +50,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
 	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
-	c.Flags().BoolVar(&o.proxied, "behind-proxy", false, "a proxy before the server ends TLS")
+	c.Flags().BoolVar(&o.proxied, "behind-proxy", false, "a proxy before the server ends TLS, and adds the address of its client to X-Forwarded-For, whose last one is believed")
 	c.RunE = func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), o) }
 	return c
 }
@@ -77,7 +77,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return a.keysOnly(ctx, l, o, brokenError(err))
 	}
 	defer k.Close()
-	options := web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback()}
+	options := o.web(k, at, log)
 	if err := options.Fit(k.Rules().Catalog); err != nil {
 		return err
 	}
@@ -87,6 +87,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	go rotateKeys(ctx, k, log)
 	go keepKeySet(ctx, k, o.keySetFile(), log)
 	return run(ctx, web.New(options).HTTP(), l, k, o)
+}
+
+// web is how the server is reached, in the words of its HTTP edge.
+func (o serveOptions) web(k *keeper.Keeper, at *net.TCPAddr, log *slog.Logger) web.Options {
+	return web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback(), Proxied: o.proxied}
 }
 
 // rotateKeys lets aged keys rotate while the server runs.

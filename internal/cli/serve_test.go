@@ -119,3 +119,18 @@ func TestServeClosesItsFolder(t *testing.T) {
 		t.Errorf("it was made with %v, %v", info.Mode(), err)
 	}
 }
+
+// The HTTP edge is told how it is reached: it believes nothing of a proxy where
+// there is none.
+func TestServeTellsHowItIsReached(t *testing.T) {
+	for _, test := range []struct {
+		proxied bool
+		at      net.IP
+		exposed bool
+	}{{false, net.IPv4(127, 0, 0, 1), false}, {true, net.IPv4(10, 0, 0, 1), true}, {true, net.IPv6loopback, false}, {false, net.IPv6zero, true}} {
+		o := serveOptions{url: "https://lockkeeper.example.com", proxied: test.proxied}.web(nil, &net.TCPAddr{IP: test.at}, nil)
+		if o.Proxied != test.proxied || o.Exposed != test.exposed || o.URL != "https://lockkeeper.example.com" {
+			t.Errorf("%+v: %+v", test, o)
+		}
+	}
+}

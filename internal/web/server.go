@@ -15,6 +15,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -40,6 +41,9 @@ type Options struct {
 	// Exposed says that the listener takes what comes from other machines, though
 	// the URL may be a loopback one.
 	Exposed bool
+	// Proxied says that every request comes through a proxy, which adds the
+	// client's address to X-Forwarded-For. Without it that header is anybody's word.
+	Proxied bool
 }
 
 // Fit refuses a catalog whose providers are asked for their keys, or about their
@@ -147,6 +151,9 @@ func (s *Server) patience(ctx context.Context, d time.Duration) (context.Context
 func (s *Server) outer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		if s.Proxied {
+			r.RemoteAddr = forwarded(r)
+		}
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -268,6 +275,21 @@ func (s *Server) audienceOf(p catalog.Provider) string {
 		return catalog.AzureAudience
 	}
 	return s.URL
+}
+
+// forwarded is the address that the proxy before the server saw: the last one of
+// X-Forwarded-For. What stands before it was sent by the client, who may write
+// what he likes. Where the proxy adds none, it is the proxy's own.
+func forwarded(r *http.Request) string {
+	all := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	last := strings.TrimSpace(all[len(all)-1])
+	if ip, err := netip.ParseAddr(strings.Trim(last, "[]")); err == nil {
+		return ip.Unmap().String()
+	}
+	if at, err := netip.ParseAddrPort(last); err == nil { // some add the port
+		return at.Addr().Unmap().String()
+	}
+	return r.RemoteAddr
 }
 
 // source is where a request comes from, for limits.
