@@ -41,8 +41,11 @@ const (
 	maxRuleCost  = 20_000 // units of CEL's own cost model; about a millisecond
 )
 
-// A program is a compiled expression.
-type program struct{ program cel.Program }
+// A program is a compiled expression, with its syntax tree.
+type program struct {
+	program cel.Program
+	root    ast.Expr
+}
 
 // environments are the two CEL environments: the standard library without a
 // clock, and one variable.
@@ -81,14 +84,15 @@ func compileRule(variable, text string) (*program, error) {
 	if checked.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("it is of the type %s, and must be true or false", checked.OutputType())
 	}
-	if err := checkFields(variable, checked.NativeRep().Expr()); err != nil {
+	root := checked.NativeRep().Expr()
+	if err := checkFields(variable, root); err != nil {
 		return nil, err
 	}
 	p, err := env.Program(checked, cel.CostLimit(maxRuleCost), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return nil, fmt.Errorf("%s", clip(err.Error(), 160))
 	}
-	return &program{p}, nil
+	return &program{p, root}, nil
 }
 
 // checkFields refuses a variable that is used other than by a known field.

@@ -103,8 +103,11 @@ type Provider struct {
 
 // A Claim says that a claim of an issuer's tokens carries a fact of the record.
 type Claim struct {
-	Fact  string `json:"fact"`  // repository, run, job, actor, ref, …
-	Claim string `json:"claim"` // its name in the token
+	Fact string `json:"fact"` // repository, run, job, actor, ref, …
+	// Claim is its name in the token. sub may fill subject and the names
+	// only: it is made of names, and a customer of the platform may leave the
+	// repository out of it.
+	Claim string `json:"claim"`
 }
 
 // AzureAudience is the one audience that every pipeline token of Azure DevOps
@@ -158,7 +161,13 @@ type Trust struct {
 	SelfHosted  bool     `json:"selfHosted,omitempty"`  // admit self-hosted runners
 	// ServiceAccount is the UID of a Kubernetes service account.
 	ServiceAccount string `json:"serviceAccount,omitempty"`
-	Rule           string `json:"rule,omitempty"` // CEL over job; must be true besides all of the above
+	// Rule is CEL over job that must be true besides all of the above. Names
+	// and sub (subject, …_name) may only be compared whole, with ==, != and in;
+	// a pattern of matches must be a literal that is anchored as ^(…)$. A rule
+	// that names, sub, actor and rerun_actor alone can make true is refused:
+	// whoever comes to own a name, or may start a run, would make it true.
+	// The pipeline itself is found by immutable ids, so no rule needs a name.
+	Rule string `json:"rule,omitempty"`
 }
 
 // A Tier says how much an environment matters.

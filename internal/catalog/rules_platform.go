@@ -146,6 +146,7 @@ func (v *rules) claims(r *resource, p *Provider) {
 		if c.Claim == "" || len(c.Claim) > 128 {
 			v.add(r, at+".claim", "field_missing", "The claim that carries "+name(c.Fact)+" has no fit name.", "Write the claim's name as it stands in the token.")
 		}
+		v.claimOfSubject(r, at, c)
 	}
 	for _, needed := range []string{"repository", "run", "job", "actor"} {
 		if !first[needed] {
@@ -295,4 +296,7 @@ func (v *rules) expression(r *resource, path, variable, text string) {
 		return
 	}
 	v.c.programs[programKey(variable, text)] = p
+	if variable == jobVariable && v.written {
+		v.trustRule(r, path, p.root)
+	}
 }
