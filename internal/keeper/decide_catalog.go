@@ -1,7 +1,9 @@
 package keeper
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
@@ -13,6 +15,7 @@ type applyCatalog struct {
 	Base    int // number of the revision that it was planned against
 	Message string
 	Rules   *Rules // compiled before, beside the writer
+	Issuer  string // the keeper's own
 }
 
 func (applyCatalog) name() string   { return "catalog.apply" }
@@ -39,6 +42,9 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	verdict := lockkeeper.All("apply the catalog", "Every change is permitted.", because...)
 	if !verdict.Passed(now) {
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	}
+	if err := notOwnIssuer(new, c.Issuer); err != nil {
+		return nil, nil, err
 	}
 	if err := w.keepsAdministrator(c.Rules, now); err != nil {
 		return nil, nil, err
@@ -101,6 +107,19 @@ func (w *world) grantsOnlyHeld(by Caller, ch catalog.Change, new *catalog.Catalo
 	}
 	d.Verdict, d.Code, d.Sentence, d.Next = lockkeeper.Pass, "held", "You hold everything that this grants.", ""
 	return d
+}
+
+// notOwnIssuer refuses a catalog under which Lockkeeper's own tokens prove a
+// job: whoever holds one could exchange it for others, and for longer.
+func notOwnIssuer(c *catalog.Catalog, own string) error {
+	plain := func(url string) string { return strings.ToLower(strings.TrimRight(url, "/")) }
+	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
+		if own != "" && plain(c.Providers[name].Issuer) == plain(own) {
+			return lockkeeper.Conflict.Errorf("issuer_is_own", "The provider %s has this server's own URL as its issuer, so tokens that Lockkeeper handed out would be taken for a CI platform's and be exchanged for new ones.", name).
+				WithNext("Write the issuer of the CI platform, as its tokens have it under iss.")
+		}
+	}
+	return nil
 }
 
 // keepsAdministrator refuses a catalog under which nobody who can sign in could

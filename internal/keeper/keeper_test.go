@@ -369,6 +369,22 @@ func TestCatalogRules(t *testing.T) {
 	want(t, err, "last_administrator")
 }
 
+// A provider whose tokens are Lockkeeper's own would let whoever holds one
+// exchange it for others without end.
+func TestOwnIssuerIsNoProvider(t *testing.T) {
+	ctx := context.Background()
+	k, _ := started(t, Options{})
+	for _, issuer := range []string{"https://lockkeeper.example", "https://lockkeeper.example/CI"} {
+		c := readRules(t, rulesWith("issuer: https://ci.example", "issuer: "+issuer))
+		_, err := k.Apply(ctx, Caller{User: "dora"}, c, 2, "")
+		if issuer == k.options.Issuer {
+			want(t, err, "issuer_is_own")
+		} else {
+			must(t, err)
+		}
+	}
+}
+
 // Refusals of one kind are recorded once in a minute, with a count at its end.
 func TestRefusalsAreCoalesced(t *testing.T) {
 	c := &core{world: world{State: newState(), rules: laws(t)[0].rules}}

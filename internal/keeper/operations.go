@@ -110,7 +110,7 @@ func (k *Keeper) Apply(ctx context.Context, by Caller, c *catalog.Catalog, base 
 	if err != nil {
 		return Applied{}, lockkeeper.Invalid.Errorf("catalog_invalid", "The catalog does not compile: %v", err)
 	}
-	return do[applied](ctx, k, by, "", applyCatalog{Base: base, Message: message, Rules: rules})
+	return do[applied](ctx, k, by, "", applyCatalog{Base: base, Message: message, Rules: rules, Issuer: k.options.Issuer})
 }
 
 // Recorded is the answer to RecordArtifacts.
