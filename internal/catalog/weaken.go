@@ -32,9 +32,10 @@ type FieldChange struct {
 // one. What it cannot judge, such as an expression that reads differently, it
 // reports as weakening: a person must look.
 func Explain(old, new *Catalog) []Difference {
+	w := &weakening{old: old.get(), new: new.get()}
 	var out []Difference
 	for _, ch := range Diff(old, new) {
-		out = append(out, Difference{ch, fieldsBetween(old.document(ch.Key), new.document(ch.Key)), weakens(ch.Key, old, new)})
+		out = append(out, Difference{ch, fieldsBetween(old.document(ch.Key), new.document(ch.Key)), w.of(ch.Key)})
 	}
 	return out
 }
@@ -104,47 +105,60 @@ func flatten(path string, v any, into map[string]string) {
 	}
 }
 
-// weakens gives the reasons why a change protects less.
-func weakens(k Key, old, new *Catalog) []string {
-	w := &weakening{}
+// A weakening compares two catalogs, one document after the other. What a
+// change means may hang on other documents: losing a member weakens a group
+// that a deny is for.
+type weakening struct {
+	old, new *Catalog
+	reasons  []string
+	derived  *derived // made when it is first needed
+}
+
+// of gives the reasons why the change of one document protects less.
+func (w *weakening) of(k Key) []string {
+	w.reasons = nil
+	old, new := w.old, w.new
 	switch k.Kind {
 	case EnvironmentKind:
-		scope := lockkeeper.EnvironmentScope(k.Project, k.Name)
-		if a, was, b, is := pair(old.environments(), new.environments(), scope); was && is {
+		a, was, b, is := pair(old.Environments, new.Environments, lockkeeper.EnvironmentScope(k.Project, k.Name))
+		if is {
+			w.waivers(a, b) // of a new one too: it stands for the demands that it does without
+		}
+		if was && is {
 			w.environment(a, b)
 		}
 	case IdentityKind:
-		if a, was, b, is := pair(old.identities(), new.identities(), lockkeeper.IdentityScope(k.Project, k.Name)); is {
+		if a, was, b, is := pair(old.Identities, new.Identities, lockkeeper.IdentityScope(k.Project, k.Name)); is {
 			w.identity(a, was, b)
 		}
 	case PipelineKind:
-		if a, was, b, is := pair(old.pipelines(), new.pipelines(), lockkeeper.PipelineScope(k.Project, k.Name)); was && is {
+		// The stages of a new one may hold nothing until an identity names them,
+		// and vouch for nothing but what they deploy themselves.
+		if a, was, b, is := pair(old.Pipelines, new.Pipelines, lockkeeper.PipelineScope(k.Project, k.Name)); was && is {
 			w.pipeline(a, b)
 		}
 	case ProviderKind:
-		if a, was, b, is := pair(old.get().Providers, new.get().Providers, k.Name); was && is {
-			w.provider(a, b)
+		if a, was, b, is := pair(old.Providers, new.Providers, k.Name); is {
+			w.provider(a, was, b)
 		}
 	case FreezeKind:
-		if a, was, b, is := pair(old.get().Freezes, new.get().Freezes, k.Name); was {
+		if a, was, b, is := pair(old.Freezes, new.Freezes, k.Name); was {
 			w.freeze(a, b, is)
 		}
 	case RoleKind:
-		if a, was, b, is := pair(old.get().Roles, new.get().Roles, k.Name); was && is {
+		if a, was, b, is := pair(old.Roles, new.Roles, k.Name); was && is {
 			w.role(a, b)
 		}
 	case AssignmentKind:
-		a, was, b, is := pair(old.get().Assignments, new.get().Assignments, k.Name)
+		a, was, b, is := pair(old.Assignments, new.Assignments, k.Name)
 		w.assignment(a, was, b, is)
 	case GroupKind:
-		if a, _, b, is := pair(old.get().Groups, new.get().Groups, k.Name); is {
-			w.more("the group has the new member %s", a.Users, b.Users)
-			w.more("the group has all members of %s", a.Groups, b.Groups)
+		if a, was, b, is := pair(old.Groups, new.Groups, k.Name); is {
+			w.group(a, was, b)
 		}
 	case UserKind:
-		if a, was, b, is := pair(old.get().Users, new.get().Users, k.Name); was && is {
-			w.user(a, b)
-		}
+		a, was, b, is := pair(old.Users, new.Users, k.Name)
+		w.user(a, was, b, is)
 	}
 	return w.reasons
 }
@@ -157,17 +171,12 @@ func (c *Catalog) get() *Catalog {
 	}
 	return c
 }
-func (c *Catalog) environments() map[lockkeeper.Scope]Environment { return c.get().Environments }
-func (c *Catalog) identities() map[lockkeeper.Scope]Identity      { return c.get().Identities }
-func (c *Catalog) pipelines() map[lockkeeper.Scope]Pipeline       { return c.get().Pipelines }
 
 func pair[K comparable, V any](old, new map[K]V, k K) (a V, was bool, b V, is bool) {
 	a, was = old[k]
 	b, is = new[k]
 	return
 }
-
-type weakening struct{ reasons []string }
 
 func (w *weakening) when(yes bool, format string, args ...any) {
 	if yes {
@@ -189,10 +198,6 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(b.LeaseLimit() > a.LeaseLimit(), "leases may live %s instead of %s", b.LeaseLimit(), a.LeaseLimit())
 	w.when(b.Beat() > a.Beat(), "a silent holder keeps its lease for %s instead of %s", b.Beat(), a.Beat())
 	w.when(b.PatienceLimit() > a.PatienceLimit(), "an ask and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
-	for _, x := range b.Waivers {
-		covered := slices.ContainsFunc(a.Waivers, func(o Waiver) bool { return o.Demand == x.Demand && !o.Until.Before(x.Until) })
-		w.when(!covered, "%s is waived until %s", x.Demand, x.Until)
-	}
 	for _, c := range a.Checks {
 		i := slices.IndexFunc(b.Checks, func(o Check) bool { return o.Name == c.Name })
 		if i < 0 {
@@ -200,6 +205,13 @@ func (w *weakening) environment(a, b Environment) {
 			continue
 		}
 		w.check(c, b.Checks[i])
+	}
+}
+
+func (w *weakening) waivers(a, b Environment) {
+	for _, x := range b.Waivers {
+		covered := slices.ContainsFunc(a.Waivers, func(o Waiver) bool { return o.Demand == x.Demand && !o.Until.Before(x.Until) })
+		w.when(!covered, "%s is waived until %s", x.Demand, x.Until)
 	}
 }
 
@@ -270,7 +282,8 @@ func (w *weakening) pipeline(a, b Pipeline) {
 	for _, s := range b.Stages {
 		i := slices.IndexFunc(a.Stages, func(o Stage) bool { return o.Name == s.Name })
 		if i < 0 {
-			continue // it may hold nothing until an identity names it
+			w.when(true, "the new stage %s may vouch for artifacts that this pipeline deploys", s.Name)
+			continue
 		}
 		was := a.Stages[i].Trust
 		w.more("the stage "+s.Name+" is started by %s", was.Events, s.Trust.Events)
@@ -281,10 +294,20 @@ func (w *weakening) pipeline(a, b Pipeline) {
 	}
 }
 
-func (w *weakening) provider(a, b Provider) {
+func (w *weakening) provider(a Provider, was bool, b Provider) {
+	if !was {
+		w.when(true, "jobs that %s vouches for are believed", b.Issuer)
+		return
+	}
 	w.when(a.Issuer != b.Issuer || a.Platform != b.Platform || a.API != b.API, "somebody else is believed")
 	w.when(a.Audience != b.Audience, "tokens for another audience are taken")
-	w.when(!slices.Equal(a.Claims, b.Claims), "other claims are read")
+	for _, c := range b.Claims {
+		w.when(!slices.Contains(a.Claims, c), "the fact %s is read from the claim %s", c.Fact, c.Claim)
+	}
+	for _, c := range a.Claims {
+		filled := slices.ContainsFunc(b.Claims, func(o Claim) bool { return o.Fact == c.Fact })
+		w.when(!filled, "the fact %s is not read any more", c.Fact)
+	}
 	w.more("tokens signed with %s are taken", a.AcceptedAlgorithms(), b.AcceptedAlgorithms())
 	w.when(b.LongestLife() > a.LongestLife(), "tokens may live %s instead of %s", b.LongestLife(), a.LongestLife())
 }
@@ -300,47 +323,5 @@ func (w *weakening) freeze(a, b Freeze, is bool) {
 		for _, caller := range []string{PeopleCaller, AutomationCaller} {
 			w.when(a.Stops(action, caller) && !b.Stops(action, caller), "the freeze no longer stops %s by %s", action, caller)
 		}
-	}
-}
-
-func (w *weakening) role(a, b Role) {
-	holds := func(r Role, action lockkeeper.Action) bool {
-		covers := func(p lockkeeper.ActionPattern) bool { return p.Matches(action) }
-		return slices.ContainsFunc(r.Actions, covers) && !slices.ContainsFunc(r.NotActions, covers)
-	}
-	for _, action := range lockkeeper.Actions() {
-		w.when(holds(b, action) && !holds(a, action), "the role gives %s", action)
-	}
-}
-
-func (w *weakening) assignment(a Assignment, was bool, b Assignment, is bool) {
-	switch {
-	case !is:
-		w.when(a.Deny, "a deny of %s to %s at %s is gone", a.Role, a.Principal, a.Scope)
-	case b.Deny:
-		w.when(was && a.Deny && (!b.Scope.Contains(a.Scope) || a.Principal != b.Principal || a.Role != b.Role || earlierEnd(a.End, b.End) || a.Start.Before(b.Start)), "a deny covers less")
-	case !was || a.Deny:
-		w.when(true, "%s holds %s at %s", b.Principal, b.Role, b.Scope)
-	default:
-		w.when(a.Principal != b.Principal || a.Role != b.Role || a.Scope != b.Scope, "%s holds %s at %s", b.Principal, b.Role, b.Scope)
-		w.when(earlierEnd(b.End, a.End), "it ends later")
-		w.when(b.Start.Before(a.Start), "it starts earlier")
-	}
-}
-
-// earlierEnd reports whether b ends before a; zero is no end.
-func earlierEnd(a, b lockkeeper.Moment) bool {
-	return !b.IsZero() && (a.IsZero() || b.Before(a))
-}
-
-func (w *weakening) user(a, b User) {
-	w.when(a.Off && !b.Off, "the user is switched on")
-	w.when(a.Automation && !b.Automation, "the account counts as a person's")
-	w.when(a.Who() != b.Who(), "the account counts as %s instead of %s", b.Who(), a.Who())
-	for _, id := range b.IDs {
-		w.when(!slices.Contains(a.IDs, id), "runs of the account %s at %s are the user's", id.ID, id.Provider)
-	}
-	for _, id := range a.IDs {
-		w.when(!slices.Contains(b.IDs, id), "runs of the account %s at %s are nobody's", id.ID, id.Provider)
 	}
 }
