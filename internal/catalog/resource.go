@@ -210,9 +210,13 @@ const (
 type Waiver struct {
 	Demand Demand            `json:"demand"`
 	Owner  string            `json:"owner"`  // the user who answers for it
-	Until  lockkeeper.Moment `json:"until"`  // half-open
+	Until  lockkeeper.Moment `json:"until"`  // half-open; while it lies more than 366 days ahead the waiver does not count
 	Reason string            `json:"reason"` //
 }
+
+// LongestWaiver is how far ahead the end of a waiver may lie at the moment at
+// which it is used. A catalog knows no time, so the gate holds waivers to it.
+const LongestWaiver = 366 * 24 * time.Hour
 
 // A Check is one condition of an environment. Exactly one of the kinds is set.
 type Check struct {

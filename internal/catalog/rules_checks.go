@@ -16,7 +16,6 @@ const (
 	maxPatterns  = 64
 	maxTemplates = 32
 	maxWaivers   = 8
-	maxWaiverAge = 366 * 24 * time.Hour
 	leastBeat    = 10 * time.Second
 )
 
@@ -237,7 +236,7 @@ func (v *rules) waivers(r *resource, e *Environment) {
 		}
 		v.reference(r, at+".owner", Key{Kind: UserKind, Name: w.Owner})
 		if y := w.Until.Time().Year(); y < 1970 || y > 9998 {
-			v.add(r, at+".until", "field_missing", "The waiver has no end.", "Write an instant such as 2027-03-01T00:00:00Z; the gate fails from then on.")
+			v.add(r, at+".until", "field_missing", "The waiver has no end.", "Write an instant such as 2027-03-01T00:00:00Z, at most 366 days ahead; the gate fails from then on.")
 		}
 		if strings.TrimSpace(w.Reason) == "" {
 			v.add(r, at+".reason", "reason_missing", "The waiver has no reason.", "Say why, for whoever reviews it.")

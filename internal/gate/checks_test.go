@@ -125,6 +125,18 @@ func TestDemandsAndWaivers(t *testing.T) {
 		t.Errorf("the gate: %s until %v, want a pass until the waiver's end", d.Code, d.Until)
 	}
 	want(t, "the waiver has ended", Judge(f, end), "demand branch-control", lockkeeper.Fail, "demand_unmet")
+
+	// An end may lie 366 days ahead and no further, whatever else is waived.
+	furthest := now.Add(366 * 24 * time.Hour)
+	long := catalog.Waiver{Demand: catalog.DemandBranchControl, Owner: "ann", Until: furthest.Add(time.Millisecond), Reason: "r"}
+	f.Environment.Waivers[1] = long
+	d = Judge(f, now)
+	want(t, "a waiver too long", d, "demand branch-control", lockkeeper.Fail, "waiver_too_long")
+	want(t, "the other one", d, "demand security-review", lockkeeper.Pass, "demand_waived")
+	for _, c := range [][]catalog.Waiver{{long, {Demand: long.Demand, Owner: "bob", Until: furthest, Reason: "r"}}, {{Demand: long.Demand, Owner: "bob", Until: furthest, Reason: "r"}, long}} {
+		f.Environment.Waivers = append(f.Environment.Waivers[:1:1], c...)
+		want(t, "a fit waiver beside it", Judge(f, now), "demand branch-control", lockkeeper.Pass, "demand_waived")
+	}
 	f.Environment.Tier = catalog.Preproduction
 	if d := Judge(f, end); d.Verdict != lockkeeper.Pass {
 		t.Errorf("before production nothing is demanded: %s", d.Code)

@@ -10,7 +10,7 @@ import (
 )
 
 // demands judges what a production environment must have. A waiver counts up to
-// its end.
+// its end, and not while its end lies further ahead than any may.
 func demands(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	if f.Environment.Tier != catalog.Production {
 		return nil
@@ -28,8 +28,17 @@ func waived(f Facts, demand catalog.Demand, now lockkeeper.Moment) lockkeeper.De
 	d := lockkeeper.Decision{Subject: "demand " + string(demand), Verdict: lockkeeper.Fail, Code: "demand_unmet",
 		Sentence: fmt.Sprintf("%s is of tier production, has no %s, and nobody waives it now.", f.Environment.Name, demand),
 		Next:     "Add the check to the environment, or a waiver with an owner and an end."}
+	furthest := now.Add(catalog.LongestWaiver)
 	for _, w := range f.Environment.Waivers {
-		if w.Demand == demand && now.Before(w.Until) && (d.Until == nil || d.Until.Before(w.Until)) {
+		switch {
+		case w.Demand != demand || !now.Before(w.Until):
+		case furthest.Before(w.Until):
+			if d.Verdict != lockkeeper.Pass {
+				d.Code = "waiver_too_long"
+				d.Sentence = fmt.Sprintf("%s waives %s for %s until %s, and a waiver may end %d days ahead at most.", w.Owner, demand, f.Environment.Name, w.Until, int(catalog.LongestWaiver.Hours()/24))
+				d.Next = fmt.Sprintf("Add the check to the environment, or set the waiver's end to %s or sooner.", furthest)
+			}
+		case d.Until == nil || d.Until.Before(w.Until):
 			until := w.Until
 			d.Verdict, d.Code, d.Next, d.Until = lockkeeper.Pass, "demand_waived", "", &until
 			d.Sentence = fmt.Sprintf("%s waives %s until %s: %s", w.Owner, demand, w.Until, w.Reason)
