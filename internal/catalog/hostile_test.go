@@ -143,7 +143,7 @@ func TestBoundsOfAllFiles(t *testing.T) {
 func TestSecretsAreNotRepeated(t *testing.T) {
 	text := string(base(t).Data)
 	for _, secret := range []string{"ghp_0123456789abcdefghijABCDEFGHIJ012345", "AKIAIOSFODNN7EXAMPLE", "glpat-abcdefghij0123456789",
-		"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln", "Zk3Qp9Lx7Rt2Wm5Vb8Nc4Hj6Ys1Dg0FaUeOi"} {
+		"eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2ln", "Password=hunter2;x", "https://ann:hunter2@host", "mfrggzdfmztwq2lknnwg23tpobyxe43uov3ho6dzpiydcmrtgq2t", "Zk3Qp9Lx7Rt2Wm5Vb8Nc4Hj6Ys1Dg0FaUeOi"} {
 		lines := strings.Split(text, "\n")
 		for i, line := range lines {
 			for _, changed := range places(line, secret) {
