@@ -33,6 +33,7 @@ const (
 
 	exitSuperseded  = 123 // deploy: a newer deployment took its place
 	exitInterrupted = 124 // deploy: a signal ended the wait
+	exitUnknown     = 125 // deploy: the lease ended before the job said how it went
 )
 
 // exitCodes is the one table from kinds of error to exit codes.

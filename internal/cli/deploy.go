@@ -48,7 +48,8 @@ const deployHelp = `The command runs once the gate has let the deployment throug
 The files are kept fresh and the lease is kept alive while the command runs; both are gone afterwards.
 Exit codes: the command's own; 120 refused, rejected or cancelled; 121 nobody let it through in time;
 122 the server or the CI platform cannot be reached; 123 a newer deployment took its place;
-124 a signal ended the wait. Whoever stops waiting in deploy cancels the ask; in claim it stays open.`
+124 a signal ended the wait; 125 the lease ended before the command did. Whoever stops waiting in deploy cancels the ask;
+in claim it stays open. A command whose deployment is cancelled or revoked while it runs gets SIGTERM, and then 120.`
 
 func (a *app) deployCommand() *cobra.Command {
 	var f deployFlags
@@ -258,11 +259,13 @@ func (d *driver) run(ctx context.Context, command []string) error {
 		printEnd(d.app.err, end)
 		err = d.keepReceipt()
 	}
-	if runErr != nil {
+	switch {
+	case runErr != nil:
 		return runErr
-	}
-	if code != 0 {
+	case code != 0:
 		return &exitError{code: code}
+	case err == nil:
+		return endedOtherwise(end, code)
 	}
 	return err
 }
@@ -414,6 +417,18 @@ func (d *driver) end(code int) (api.Deployment, error) {
 		at, err = d.app.client().With(d.handle).Deployment(ctx, d.id, "", 0)
 	}
 	return at, err
+}
+
+// endedOtherwise is nil if the deployment ended as a command that ended with the
+// code makes it end.
+func endedOtherwise(at api.Deployment, code int) error {
+	switch {
+	case at.End == nil || at.Status == "succeeded" && code == 0 || at.Status == "failed" && at.End.ExitCode == code:
+		return nil
+	case at.Status == "indeterminate":
+		return &exitError{exitUnknown, endedError(at)}
+	}
+	return &exitError{exitRefused, endedError(at)}
 }
 
 func (d *driver) cancel(reason string) {

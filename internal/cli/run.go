@@ -64,7 +64,9 @@ func (d *driver) command(ctx context.Context, command []string) (int, error) {
 	var kept sync.WaitGroup
 	kept.Go(func() { d.keepFresh(run, dir, next) })
 	kept.Go(func() { d.beat(run) })
-	code, err := d.execute(command, env)
+	over := make(chan api.Deployment, 1)
+	kept.Go(func() { d.guard(run, over) })
+	code, err := d.execute(command, env, over)
 	stop()
 	kept.Wait()
 	return code, err
@@ -115,8 +117,28 @@ func (d *driver) beat(ctx context.Context) {
 	}
 }
 
-// execute runs the command, passes signals on to it, and waits for its end.
-func (d *driver) execute(command, env []string) (int, error) {
+// guard looks after the deployment while its command runs, and tells if somebody
+// ends it.
+func (d *driver) guard(ctx context.Context, over chan<- api.Deployment) {
+	client, seen := d.app.client().With(d.handle), ""
+	for {
+		at, err := client.Deployment(ctx, d.id, seen, 30*time.Second)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && at.End != nil:
+			over <- at
+			return
+		case err != nil && !d.sleep(ctx, 5*time.Second):
+			return
+		}
+		seen = at.Seen
+	}
+}
+
+// execute runs the command, passes signals on to it, asks it to end when its
+// deployment is over, and waits for its end.
+func (d *driver) execute(command, env []string, over <-chan api.Deployment) (int, error) {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, d.app.in, d.app.out, d.app.err
 	signals := make(chan os.Signal, 4)
@@ -131,6 +153,9 @@ func (d *driver) execute(command, env []string) (int, error) {
 		select {
 		case s := <-signals:
 			cmd.Process.Signal(s) // it may have ended just now
+		case at := <-over:
+			fmt.Fprintf(d.app.err, "%v\nThe command is asked to end (SIGTERM).\n", endedError(at))
+			cmd.Process.Signal(syscall.SIGTERM)
 		case err := <-ended:
 			var exit *exec.ExitError
 			if errors.As(err, &exit) {

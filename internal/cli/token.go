@@ -79,6 +79,9 @@ func (a *app) endCommand() *cobra.Command {
 		if err := d.keepReceipt(); err != nil {
 			return err
 		}
+		if err := endedOtherwise(at, code); err != nil {
+			return err
+		}
 		return a.print(at, func(w io.Writer) { printEnd(w, at) })
 	}
 	return c
