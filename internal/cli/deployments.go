@@ -228,9 +228,12 @@ func printAsk(w io.Writer, d api.Deployment) {
 
 func printDeployment(w io.Writer, d api.Deployment) {
 	printAsk(w, d)
-	fmt.Fprintf(w, "  status    %s since %s\n", strings.ReplaceAll(cmp.Or(d.Phase, d.Status), "_", " "), d.Opened)
+	fmt.Fprintf(w, "  status    %s, asked at %s\n", strings.ReplaceAll(cmp.Or(d.Phase, d.Status), "_", " "), d.Opened)
 	for _, v := range d.Approvals {
 		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment))
+	}
+	for _, o := range d.Delegations {
+		fmt.Fprintf(w, "  delegated by %s to %s at %s %s\n", o.From, o.To, o.At, printable(o.Comment))
 	}
 	if d.Lease != nil {
 		fmt.Fprintf(w, "  lease     %s until %s, %d tokens\n", d.Lease.Identity, d.Lease.Ends, d.Lease.Tokens)

@@ -62,8 +62,11 @@ func readBounded(file string) ([]byte, error) {
 }
 
 func printReceipt(w io.Writer, s keeper.Statement) {
-	r := s.Predicate
-	fmt.Fprintf(w, "The receipt holds: signed, and each of its %d entries stands in the journal %q.\n", len(r.Proofs), r.Origin)
+	r, log := s.Predicate, s.Predicate.Origin
+	if len(r.Proofs) > 0 {
+		log = r.Proofs[0].Log()
+	}
+	fmt.Fprintf(w, "The receipt holds: signed, and each of its %d entries stands in the journal %q.\n", len(r.Proofs), log)
 	fmt.Fprintln(w, r.String())
 	for _, v := range r.Approvals {
 		fmt.Fprintf(w, "  approved by %s at %s\n", v.User, v.At)
@@ -132,6 +135,9 @@ compare the state with each one that was recorded on the way.`,
 		}
 		return a.print(verified, func(w io.Writer) {
 			fmt.Fprintf(w, "The journal %q holds: %d entries, %d documents, root %s, signed.\n", verified.Origin, verified.Entries, verified.Documents, verified.Root)
+			if !verified.Outside {
+				fmt.Fprintln(w, "There was no checkpoint outside to compare it with, so an older copy would hold, too: name the file with --checkpoint.")
+			}
 			if fold {
 				fmt.Fprintf(w, "It folds, and %d recorded states come out as they were recorded.\n", *verified.States)
 			}
@@ -275,7 +281,7 @@ func (a *app) checkProof(file, keys string) error {
 		return err
 	}
 	return a.print(map[string]any{"seq": p.Seq, "entry": json.RawMessage(p.Entry)}, func(w io.Writer) {
-		fmt.Fprintf(w, "The entry %d stands in the journal %q:\n%s\n", p.Seq, t.Origin, p.Entry)
+		fmt.Fprintf(w, "The entry %d stands in the journal %q:\n%s\n", p.Seq, p.Log(), p.Entry)
 	})
 }
 

@@ -175,7 +175,7 @@ func (o *serveOptions) finish(at *net.TCPAddr) error {
 	ip := net.ParseIP(host)
 	local := host == "localhost" || ip != nil && ip.IsLoopback()
 	if u.Scheme == "http" && (!local || o.tls != nil) {
-		return lockkeeper.Invalid.Errorf("url_in_the_clear", "The server's URL %s would send secrets in the clear.", o.url).WithNext("Use https.")
+		return lockkeeper.Invalid.Errorf("url_in_the_clear", "The server's URL %s would send secrets in the clear.", o.url).WithNext("Name the address under which others reach it: --url https://HOST.")
 	}
 	if !at.IP.IsLoopback() && o.tls == nil && !o.proxied {
 		return lockkeeper.Invalid.Errorf("listen_in_the_clear", "Listening on %s without TLS would send secrets in the clear.", at).

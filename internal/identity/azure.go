@@ -141,7 +141,7 @@ func (t azureTimeline) at(issued time.Time) (stage, job azureRecord, err error) 
 		}
 	}
 	if len(stages) != 1 || stages[0].State != "inProgress" || stages[0].Start == nil || stages[0].Start.After(issued) || stages[0].Identifier == "" || stages[0].Attempt < 1 {
-		return stage, job, azureRefused("azure_stage_ambiguous", "%d stages of the run were at work since the token was made, so nothing says which of them it is of.", len(stages))
+		return stage, job, azureRefused("azure_stage_ambiguous", "Nothing says which stage the token is of: since it was made, %s.", atWork("stage", stages))
 	}
 	stage = stages[0]
 	var jobs []azureRecord
@@ -151,9 +151,24 @@ func (t azureTimeline) at(issued time.Time) (stage, job azureRecord, err error) 
 		}
 	}
 	if len(jobs) != 1 || jobs[0].State != "inProgress" || jobs[0].Start == nil || jobs[0].Start.After(issued) || jobs[0].ID == "" {
-		return stage, job, azureRefused("azure_job_ambiguous", "%d jobs of the stage %s were at work since the token was made, so nothing says which of them it is of.", len(jobs), stage.Identifier)
+		return stage, job, azureRefused("azure_job_ambiguous", "Nothing says which job of the stage %s the token is of: since it was made, %s.", stage.Identifier, atWork("job", jobs))
 	}
 	return stage, jobs[0], nil
+}
+
+// atWork says which of a kind of record were at work.
+func atWork(kind string, records []azureRecord) string {
+	var names []string
+	for _, r := range records {
+		names = append(names, fmt.Sprintf("%.40q (%s)", r.Name, r.State))
+	}
+	switch len(names) {
+	case 0:
+		return "no " + kind + " was at work"
+	case 1:
+		return "only the " + kind + " " + names[0] + " was at work, and it began after the token was made or is over"
+	}
+	return "several were at work: " + strings.Join(names[:min(len(names), 8)], ", ")
 }
 
 // within reports whether a record lies below another one.

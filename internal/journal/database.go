@@ -76,6 +76,26 @@ func openDatabase(ctx context.Context, file string, mode openMode) (*sql.DB, err
 // Exists refuses a folder that holds no journal (NotFound journal_missing).
 func Exists(dir string) error { return exists(path(dir)) }
 
+// Begun reports whether a folder holds a journal with at least one entry. What
+// cannot be read counts as begun: whoever opens it says what is wrong.
+func Begun(ctx context.Context, dir string) (bool, error) {
+	if exists(path(dir)) != nil {
+		return false, nil
+	}
+	db, err := openDatabase(ctx, path(dir), reading)
+	if err != nil {
+		return true, nil
+	}
+	defer db.Close()
+	var n int
+	if err := db.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM entry LIMIT 1)`).Scan(&n); err != nil {
+		var has int
+		err := db.QueryRowContext(ctx, `SELECT COUNT(*) FROM sqlite_schema`).Scan(&has)
+		return err != nil || has > 0, nil
+	}
+	return n > 0, nil
+}
+
 func exists(file string) error {
 	if _, err := os.Stat(file); err != nil {
 		return lockkeeper.NotFound.Errorf("journal_missing", "There is no journal at %s.", file).

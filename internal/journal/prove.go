@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
 	"golang.org/x/mod/sumdb/note"
@@ -17,6 +18,12 @@ type Proof struct {
 	Entry      []byte   `json:"entry"`      // the entry's stored bytes
 	Hashes     [][]byte `json:"hashes"`     // RFC 6962 audit path, leaf to root
 	Checkpoint []byte   `json:"checkpoint"` // signed note
+}
+
+// Log is the name, with its epoch, of the log that the proof's checkpoint is of.
+func (p Proof) Log() string {
+	name, _, _ := strings.Cut(string(p.Checkpoint), "\n")
+	return name
 }
 
 // Prove is the proof that the entry seq stands under the current head.

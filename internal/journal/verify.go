@@ -20,7 +20,8 @@ type Report struct {
 	Origin    string `json:"origin"`
 	Entries   int64  `json:"entries"`
 	Documents int64  `json:"documents"`
-	Root      string `json:"root"` // base64
+	Root      string `json:"root"`    // base64
+	Outside   bool   `json:"outside"` // compared with a checkpoint outside the database
 	peaks     peaks
 }
 
@@ -63,7 +64,7 @@ func verifyFrom(ctx context.Context, r *Reader, from int64, progress func(done, 
 	if err := r.verifyOutside(ctx, head); err != nil {
 		return Report{}, err
 	}
-	return Report{Origin: r.origin, Entries: head.Size, Root: head.Root.String(), peaks: w.peaks}, nil
+	return Report{Origin: r.origin, Entries: head.Size, Root: head.Root.String(), Outside: r.outside != nil, peaks: w.peaks}, nil
 }
 
 // verifyBefore verifies the entries before a position against the nodes over

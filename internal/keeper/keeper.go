@@ -138,7 +138,11 @@ func (k *Keeper) open(ctx context.Context) (err error) {
 	if k.sealed, err = journal.OpenSealed(ctx, k.options.Dir); err != nil {
 		return err
 	}
-	if k.keys, err = openKeys(ctx, k.sealed, k.options.Origin); err != nil {
+	begun, err := journal.Begun(ctx, k.options.Dir)
+	if err != nil {
+		return err
+	}
+	if k.keys, err = openKeys(ctx, k.sealed, k.options.Origin, !begun); err != nil {
 		return err
 	}
 	k.ring.sealed = k.sealed

@@ -24,8 +24,16 @@ type keys struct {
 
 const keyKind = "key"
 
-func openKeys(ctx context.Context, s *journal.Sealed, origin string) (keys, error) {
+// openKeys reads the keys of the sealed store, and makes those that are not there
+// if fresh says that nothing was signed with them yet.
+func openKeys(ctx context.Context, s *journal.Sealed, origin string, fresh bool) (keys, error) {
 	var k keys
+	if !fresh {
+		if _, err := s.Get(ctx, keyKind, "checkpoint"); lockkeeper.KindOf(err) == lockkeeper.NotFound {
+			return k, lockkeeper.Conflict.Errorf("keys_missing", "There is a journal, and the sealed store (sealed.db) does not hold the key that it is signed with.").
+				WithNext("Put sealed.db and sealed.key back from a back-up. If they are lost: lockkeeper recover --lost-keys")
+		}
+	}
 	skey, err := sealedKey(ctx, s, "checkpoint", func() ([]byte, error) {
 		skey, vkey, err := note.GenerateKey(rand.Reader, origin)
 		return []byte(skey + "\n" + vkey), err

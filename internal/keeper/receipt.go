@@ -207,7 +207,18 @@ func VerifyReceipt(envelope []byte, t Trust) (Statement, error) {
 	return s, nil
 }
 
+// approvers counts the persons who approved.
+func (r Receipt) approvers() int {
+	persons := map[lockkeeper.Person]bool{}
+	for _, v := range r.Approvals {
+		if len(v.Persons) > 0 {
+			persons[countsAs(v.Persons)] = true
+		}
+	}
+	return len(persons)
+}
+
 // String is the receipt in one line.
 func (r Receipt) String() string {
-	return fmt.Sprintf("%s: %s to %s of %s, %d approvals, catalog revision %d", r.Deployment, r.Status, r.Ask.Environment, r.Ask.Project, len(r.Approvals), r.Revision)
+	return fmt.Sprintf("%s: %s to %s of %s, approved by %d, catalog revision %d", r.Deployment, r.Status, r.Ask.Environment, r.Ask.Project, r.approvers(), r.Revision)
 }

@@ -103,13 +103,14 @@ func (w *world) held(user string) error {
 		return nil
 	}
 	return lockkeeper.Unavailable.Errorf("recovery_unconfirmed", "This log went on from an older copy at %s, and %s has not confirmed yet what that allows; until then nobody else enters and nothing is deployed.", w.Epoch.Since, w.Epoch.Held).
-		WithNext("Ask %s to look at the catalog, mend it, and run: lockkeeper recover confirm", w.Epoch.Held)
+		WithNext("Ask %s to look at the catalog, mend it, and run: lockkeeper recover confirm --revision N", w.Epoch.Held)
 }
 
 // openEpoch begins an epoch on an older copy of the log.
 type openEpoch struct {
 	Number    int
 	Lost      journal.Lost
+	Restored  bool // the last checkpoint is as old as the copy
 	Confirmer string
 	Reason    string
 	Keys      map[string]FreshKey
@@ -138,7 +139,7 @@ func (c openEpoch) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, 
 	if c.Log != nil {
 		ev.Log, ev.Invitation = c.Log, &Invitation{Code: c.Code, By: c.Confirmer, Expires: now.Add(invitationLife)}
 	}
-	if c.Lost.Known && c.Lost.Size > w.Size {
+	if c.Lost.Known && !c.Restored && c.Lost.Size >= w.Size {
 		ev.Lost, ev.Last = c.Lost.Size-w.Size, string(c.Lost.Checkpoint)
 	}
 	return append(out, ev), *ev, nil
@@ -178,7 +179,7 @@ func (c confirmEpoch) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 		return nil, nil, lockkeeper.Conflict.Errorf("nothing_to_confirm", "Nothing waits for a confirmation.")
 	case c.Revision != w.Revision.Number:
 		return nil, nil, lockkeeper.Conflict.Errorf("revision_moved", "The catalog is at revision %d, and you looked at %d.", w.Revision.Number, c.Revision).
-			WithNext("Look at it again: lockkeeper catalog")
+			WithNext("Look at it again: lockkeeper catalog show")
 	case len(c.Comment) > maxComment:
 		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The comment has %d bytes, more than %d.", len(c.Comment), maxComment)
 	}
@@ -228,7 +229,7 @@ func Recover(ctx context.Context, o Options, r Recovery) (out Recovered, err err
 	if k.sealed, err = journal.OpenSealed(ctx, o.Dir); err != nil {
 		return out, err
 	}
-	if k.keys, err = openKeys(ctx, k.sealed, k.options.Origin); err != nil {
+	if k.keys, err = openKeys(ctx, k.sealed, k.options.Origin, r.LostKeys != nil); err != nil {
 		return out, err
 	}
 	k.ring.sealed = k.sealed
@@ -258,7 +259,7 @@ func (k *Keeper) openEpoch(ctx context.Context, j *journal.Journal, lost journal
 		return journal.Batch{}, Recovered{}, lockkeeper.Conflict.Errorf("keys_differ", "Whether the sealed store holds the keys that the journal names is not as you say.").
 			WithNext("If sealed.db and sealed.key are there, recover without --lost-keys; if they are lost, move what is left of them away and say --lost-keys.")
 	}
-	c := openEpoch{Number: j.Epoch() + 1, Lost: lost, Confirmer: r.Administrator, Reason: r.Reason, Keys: map[string]FreshKey{}}
+	c := openEpoch{Number: j.Epoch() + 1, Lost: lost, Restored: r.Restored, Confirmer: r.Administrator, Reason: r.Reason, Keys: map[string]FreshKey{}}
 	code := ""
 	if r.LostKeys != nil {
 		code = newSecret("lki_")

@@ -37,7 +37,7 @@ func grow(t testing.TB, dir string, n int) {
 	must1(err)
 	sealed, err := journal.OpenSealed(ctx, dir)
 	must1(err)
-	keys, err := openKeys(ctx, sealed, "lockkeeper")
+	keys, err := openKeys(ctx, sealed, "lockkeeper", true)
 	must1(err)
 	j, err := journal.Open(ctx, journal.Options{Dir: dir, Origin: "lockkeeper", Signer: keys.checkpoint, Verifier: keys.verifier, Lock: lock})
 	must1(err)

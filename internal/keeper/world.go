@@ -374,5 +374,5 @@ func (w *world) useToken(job lockkeeper.Workload, what string, handle lockkeeper
 		return nil
 	}
 	return lockkeeper.Forbidden.Errorf("token_replayed", "This token of the CI platform was used before, for something else or without this handle.").
-		WithNext("Fetch a fresh token for each deployment; only the job that opened a deployment may use its token again, with that deployment's handle.")
+		WithNext("Fetch a fresh token for each thing; only the job that opened a deployment may use its token again, with that deployment's handle. On GitLab, which gives a job one token for each id_tokens entry, declare a second one.")
 }
