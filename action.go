@@ -16,6 +16,9 @@ const (
 	WriteAccess        Action = "access/write"    // users, groups, roles, assignments
 	EscalateAccess     Action = "access/escalate" // grant what one does not hold
 	InviteAccounts     Action = "accounts/invite"
+	ReadActivations    Action = "activations/read"    // requests and activations of others
+	ApproveActivations Action = "activations/approve" // decide requests of others
+	RevokeActivations  Action = "activations/revoke"  // end activations of others
 	ReadCatalog        Action = "catalog/read"
 	ProposeChanges     Action = "changes/propose"
 	ReadChanges        Action = "changes/read"
@@ -43,7 +46,7 @@ const (
 )
 
 var actions = []Action{
-	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadCatalog,
+	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadActivations, ApproveActivations, RevokeActivations, ReadCatalog,
 	ProposeChanges, ReadChanges, ReviewChanges, LeadChanges, SecureChanges,
 	ReadDeployments, StartDeployments, ApproveDeployments, CancelDeployments,
 	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities,

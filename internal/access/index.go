@@ -37,6 +37,8 @@ type Index struct {
 	names  []string // of each grant's assignment
 	spans  []span   // of each grant's assignment
 	marks  []marks
+
+	eligible []catalog.Assignment // those that give nothing until they are activated, sorted by name
 }
 
 // An allowance is what one role allows.
@@ -158,6 +160,10 @@ func (x *Index) assign(roles map[string]uint32) {
 	var at []lockkeeper.Scope // of each node
 	x.scopes = make(map[lockkeeper.Scope]int32, len(x.c.Environments)+len(x.c.Assignments)/8)
 	for _, a := range x.c.Assignments {
+		if a.Eligible {
+			x.eligible = append(x.eligible, a)
+			continue
+		}
 		role, known := roles[a.Role]
 		var to int32
 		toGroup := a.Principal.Kind == lockkeeper.GroupPrincipal
@@ -190,6 +196,7 @@ func (x *Index) assign(roles map[string]uint32) {
 		}
 		all = append(all, p)
 	}
+	slices.SortFunc(x.eligible, func(a, b catalog.Assignment) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
 	x.grants, x.names, x.spans = make([]grant, len(all)), make([]string, len(all)), make([]span, len(all))
 	x.nodes = make([]node, len(at))

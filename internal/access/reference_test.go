@@ -19,7 +19,7 @@ func reference(c *catalog.Catalog, user string, action lockkeeper.Action, scope 
 	}
 	granted := false
 	for _, a := range c.Assignments {
-		if !inTime(a, now) || !words(string(scope), string(a.Scope)) || !allows(c.Roles[a.Role], action) {
+		if a.Eligible || !inTime(a, now) || !words(string(scope), string(a.Scope)) || !allows(c.Roles[a.Role], action) {
 			continue
 		}
 		mine := a.Principal.Name == user

@@ -24,6 +24,8 @@ type Catalog struct {
 	Identities   map[lockkeeper.Scope]Identity    // by /projects/P/identities/I
 	Freezes      map[string]Freeze
 
+	ActivationRules map[string]ActivationRule
+
 	documents []Document // sorted by key
 	digest    lockkeeper.Digest
 	byID      map[PlatformID]string                 // platform account → user
@@ -94,6 +96,19 @@ func (c *Catalog) IdentityOf(environment lockkeeper.Scope) (Identity, bool) {
 	return id, ok
 }
 
+// RulesOf lists the rules that hold for activating a role at a scope, sorted by
+// name. None means that it cannot be activated there.
+func (c *Catalog) RulesOf(role string, scope lockkeeper.Scope) []ActivationRule {
+	var out []ActivationRule
+	for _, r := range c.ActivationRules {
+		if r.Role == role && r.Scope.Contains(scope) {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b ActivationRule) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
 // FreezesAt lists the freezes whose scope contains scope, whatever their time,
 // sorted by name.
 func (c *Catalog) FreezesAt(scope lockkeeper.Scope) []Freeze {
@@ -130,6 +145,10 @@ func (c *Catalog) ScopeOf(k Key) lockkeeper.Scope {
 	case FreezeKind:
 		if f, ok := c.Freezes[k.Name]; ok {
 			return f.Scope
+		}
+	case ActivationRuleKind:
+		if r, ok := c.ActivationRules[k.Name]; ok {
+			return r.Scope
 		}
 	}
 	return lockkeeper.Root

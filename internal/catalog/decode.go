@@ -41,6 +41,8 @@ var blanks = map[Kind]func() any{
 	EnvironmentKind: func() any { return new(Environment) },
 	IdentityKind:    func() any { return new(Identity) },
 	FreezeKind:      func() any { return new(Freeze) },
+
+	ActivationRuleKind: func() any { return new(ActivationRule) },
 }
 
 func kindNames() []string {

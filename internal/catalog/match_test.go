@@ -225,7 +225,7 @@ func TestBuiltInRoles(t *testing.T) {
 			}
 		}
 	}
-	want := strings.Fields("reader developer reviewer team-lead release-manager security-reviewer environment-administrator pipeline-administrator access-administrator auditor incident-responder organisation-administrator")
+	want := strings.Fields("reader developer reviewer team-lead release-manager security-reviewer environment-administrator pipeline-administrator access-administrator access-approver auditor incident-responder organisation-administrator")
 	if d := cmp.Diff(want, names); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}

@@ -117,7 +117,7 @@ const maxStoredBytes = 6*maxDocumentBytes + 1024
 func build(resources []*resource, problems *collector, written bool) (*Catalog, Problems) {
 	c := &Catalog{
 		Projects: map[string]Project{}, Users: map[string]User{}, Groups: map[string]Group{}, Roles: map[string]Role{},
-		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{},
+		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{}, ActivationRules: map[string]ActivationRule{},
 		Pipelines:    map[lockkeeper.Scope]Pipeline{},
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
@@ -162,6 +162,8 @@ func (c *Catalog) put(r *resource) {
 		c.Providers[v.Name] = *v
 	case *Freeze:
 		c.Freezes[v.Name] = *v
+	case *ActivationRule:
+		c.ActivationRules[v.Name] = *v
 	case *Pipeline:
 		c.Pipelines[lockkeeper.PipelineScope(v.Project, v.Name)] = *v
 	case *Environment:

@@ -22,6 +22,8 @@ const (
 	EnvironmentKind Kind = "Environment"
 	IdentityKind    Kind = "Identity"
 	FreezeKind      Kind = "Freeze"
+
+	ActivationRuleKind Kind = "ActivationRule"
 )
 
 // A Key names one resource of a catalog. Project is "" for the kinds that
@@ -83,8 +85,43 @@ type Assignment struct {
 	Principal lockkeeper.Principal `json:"principal"`
 	Scope     lockkeeper.Scope     `json:"scope"`
 	Deny      bool                 `json:"deny,omitempty"`
-	Start     lockkeeper.Moment    `json:"start,omitzero"` // zero: always
-	End       lockkeeper.Moment    `json:"end,omitzero"`   // zero: no end; holds before End
+	// Eligible gives nothing by itself: the principal may activate the role, there
+	// or below, for a time and under the rules for it.
+	Eligible bool              `json:"eligible,omitempty"`
+	Start    lockkeeper.Moment `json:"start,omitzero"` // zero: always
+	End      lockkeeper.Moment `json:"end,omitzero"`   // zero: no end; holds before End
+}
+
+// An ActivationRule says what it takes to activate a role at a scope and below.
+// All rules that are about the role and whose scope contains the asked one hold
+// together, so that a rule further down can only ask for more.
+type ActivationRule struct {
+	Name     string           `json:"name"`
+	Role     string           `json:"role"`
+	Scope    lockkeeper.Scope `json:"scope"`
+	Longest  Duration         `json:"longest,omitempty"`  // of one activation; default 8h, 5m to 24h
+	NoReason bool             `json:"noReason,omitempty"` // nobody has to say why
+	Ticket   string           `json:"ticket,omitempty"`   // regular expression (RE2) for the whole ticket number; "": none is asked for
+	// Patience is how long a request may wait for approvals, and then to be begun;
+	// default 4h, 5m to 168h.
+	Patience  Duration `json:"patience,omitempty"`
+	Approvals []Check  `json:"approvals,omitempty"` // approvals only; by persons who may approve activations there
+}
+
+// Defaults of an ActivationRule.
+const (
+	DefaultActivation      = 8 * time.Hour
+	DefaultRequestPatience = 4 * time.Hour
+)
+
+// LongestActivation is the longest that one activation under the rule may last.
+func (r ActivationRule) LongestActivation() time.Duration {
+	return orDefault(r.Longest, DefaultActivation)
+}
+
+// PatienceLimit is how long a request under the rule may wait.
+func (r ActivationRule) PatienceLimit() time.Duration {
+	return orDefault(r.Patience, DefaultRequestPatience)
 }
 
 // A Provider is a CI platform that vouches for workloads with OIDC tokens.

@@ -132,6 +132,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.provider(r, value)
 		case *Freeze:
 			v.freeze(r, value)
+		case *ActivationRule:
+			v.activationRule(r, value)
 		case *Pipeline:
 			v.pipeline(r, value)
 		case *Environment:
@@ -146,6 +148,7 @@ func (v *rules) check(read, admitted []*resource) {
 	v.providers(admitted)
 	v.ambiguousStages(admitted)
 	v.identityPairs(admitted)
+	v.eligible(admitted)
 	if !v.broken {
 		v.approvers(admitted)
 	}

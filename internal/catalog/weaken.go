@@ -145,6 +145,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Freezes, new.Freezes, k.Name); was {
 			w.freeze(a, b, is)
 		}
+	case ActivationRuleKind:
+		if a, was, b, is := pair(old.ActivationRules, new.ActivationRules, k.Name); was {
+			w.activationRule(a, b, is)
+		}
 	case RoleKind:
 		if a, was, b, is := pair(old.Roles, new.Roles, k.Name); was && is {
 			w.role(a, b)
@@ -198,13 +202,17 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(b.LeaseLimit() > a.LeaseLimit(), "leases may live %s instead of %s", b.LeaseLimit(), a.LeaseLimit())
 	w.when(b.Beat() > a.Beat(), "a silent holder keeps its lease for %s instead of %s", b.Beat(), a.Beat())
 	w.when(b.PatienceLimit() > a.PatienceLimit(), "an ask and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
-	for _, c := range a.Checks {
-		i := slices.IndexFunc(b.Checks, func(o Check) bool { return o.Name == c.Name })
+	w.checks(a.Checks, b.Checks)
+}
+
+func (w *weakening) checks(a, b []Check) {
+	for _, c := range a {
+		i := slices.IndexFunc(b, func(o Check) bool { return o.Name == c.Name })
 		if i < 0 {
 			w.when(true, "the check %s is gone", c.Name)
 			continue
 		}
-		w.check(c, b.Checks[i])
+		w.check(c, b[i])
 	}
 }
 
@@ -310,6 +318,19 @@ func (w *weakening) provider(a Provider, was bool, b Provider) {
 	}
 	w.more("tokens signed with %s are taken", a.AcceptedAlgorithms(), b.AcceptedAlgorithms())
 	w.when(b.LongestLife() > a.LongestLife(), "tokens may live %s instead of %s", b.LongestLife(), a.LongestLife())
+}
+
+func (w *weakening) activationRule(a, b ActivationRule, is bool) {
+	if !is {
+		w.when(true, "the rule for activating %s at %s is gone", a.Role, a.Scope)
+		return
+	}
+	w.when(a.Role != b.Role || !b.Scope.Contains(a.Scope), "the rule covers other activations than those of %s at %s", a.Role, a.Scope)
+	w.when(b.LongestActivation() > a.LongestActivation(), "an activation may last %s instead of %s", b.LongestActivation(), a.LongestActivation())
+	w.when(b.PatienceLimit() > a.PatienceLimit(), "a request and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
+	w.when(!a.NoReason && b.NoReason, "nobody has to say why any more")
+	w.when(a.Ticket != "" && a.Ticket != b.Ticket, "other tickets are taken, or none is asked for")
+	w.checks(a.Approvals, b.Approvals)
 }
 
 func (w *weakening) freeze(a, b Freeze, is bool) {

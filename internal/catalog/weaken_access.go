@@ -31,12 +31,19 @@ func (w *weakening) assignment(a Assignment, was bool, b Assignment, is bool) {
 	case b.Deny:
 		w.when(was && a.Deny && (!b.Scope.Contains(a.Scope) || a.Principal != b.Principal || a.Role != b.Role || earlierEnd(a.End, b.End) || a.Start.Before(b.Start)), "a deny covers less")
 	case !was || a.Deny:
-		w.when(true, "%s holds %s at %s", b.Principal, b.Role, b.Scope)
+		w.when(true, "%s %s %s at %s", b.Principal, gives(b), b.Role, b.Scope)
 	default:
-		w.when(a.Principal != b.Principal || a.Role != b.Role || a.Scope != b.Scope, "%s holds %s at %s", b.Principal, b.Role, b.Scope)
+		w.when(a.Eligible && !b.Eligible || a.Principal != b.Principal || a.Role != b.Role || a.Scope != b.Scope, "%s %s %s at %s", b.Principal, gives(b), b.Role, b.Scope)
 		w.when(earlierEnd(b.End, a.End), "it ends later")
 		w.when(b.Start.Before(a.Start), "it starts earlier")
 	}
+}
+
+func gives(a Assignment) string {
+	if a.Eligible {
+		return "may activate"
+	}
+	return "holds"
 }
 
 // earlierEnd reports whether b ends before a; zero is no end.

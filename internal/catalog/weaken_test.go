@@ -50,7 +50,13 @@ checks:
 ---
 {kind: Group, name: left, users: [two], groups: [contractors]}
 ---
+{kind: ActivationRule, name: elevate, role: little, scope: /projects/shop, longest: 1h, patience: 2h, ticket: "CHG[0-9]+", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]}
+---
+{kind: ActivationRule, name: elevate-all, role: little, scope: /, longest: 8h, patience: 4h}
+---
 {kind: Assignment, name: some, role: little, principal: user:bob, scope: /projects/shop, start: 2026-12-01T00:00:00Z, end: 2027-01-01T00:00:00Z}
+---
+{kind: Assignment, name: maybe, role: little, principal: user:one, scope: /projects/shop, eligible: true}
 ---
 {kind: User, name: off, off: true}
 ---
@@ -123,10 +129,11 @@ func judgements() map[string]judgement {
 		"Assignment.Role": {weaker: []edit{{"role: little, principal", "role: forbidden, principal", true}, {"name: never, role: forbidden", "name: never, role: little", true}}},
 		"Assignment.Principal": {weaker: []edit{{"role: little, principal: user:bob", "role: little, principal: user:cid", true},
 			{"role: forbidden, principal: group:suspended", "role: forbidden, principal: group:juniors", true}}},
-		"Assignment.Scope": {weaker: []edit{{"scope: /projects/shop, start", "scope: /projects/shop/environments/strict, start", true}, {"scope: /, deny: true, end", "scope: /projects/shop, deny: true, end", false}}},
-		"Assignment.Deny":  {weaker: []edit{{", deny: true, end", ", end", false}}},
-		"Assignment.Start": {weaker: []edit{{"start: 2026-12-01T00:00:00Z, ", "", false}, {"start: 2026-12-01", "start: 2026-11-01", false}, {"scope: /, deny: true, end", "scope: /, deny: true, start: 2027-01-01T00:00:00Z, end", false}}},
-		"Assignment.End":   {weaker: []edit{{", end: 2027-01-01T00:00:00Z", "", false}, {"end: 2027-01-01", "end: 2027-01-02", false}, {"end: 2028-01-01", "end: 2027-12-01", false}}},
+		"Assignment.Scope":    {weaker: []edit{{"scope: /projects/shop, start", "scope: /projects/shop/environments/strict, start", true}, {"scope: /, deny: true, end", "scope: /projects/shop, deny: true, end", false}}},
+		"Assignment.Deny":     {weaker: []edit{{", deny: true, end", ", end", false}}},
+		"Assignment.Eligible": {weaker: []edit{{", eligible: true", "", false}}},
+		"Assignment.Start":    {weaker: []edit{{"start: 2026-12-01T00:00:00Z, ", "", false}, {"start: 2026-12-01", "start: 2026-11-01", false}, {"scope: /, deny: true, end", "scope: /, deny: true, start: 2027-01-01T00:00:00Z, end", false}}},
+		"Assignment.End":      {weaker: []edit{{", end: 2027-01-01T00:00:00Z", "", false}, {"end: 2027-01-01", "end: 2027-01-02", false}, {"end: 2028-01-01", "end: 2027-12-01", false}}},
 
 		"Provider.Name": {names: another}, "Provider.Platform": {weaker: []edit{{"name: cj, platform: github", "name: cj, platform: gitlab", true}}},
 		"Provider.Issuer":     {weaker: []edit{{"https://cj.example.com", "https://ck.example.com", true}}},
@@ -210,11 +217,20 @@ func judgements() map[string]judgement {
 		"Identity.Stages":      {weaker: []edit{{"stages: [ship/s]", "stages: [az/s]", true}}},
 
 		"Freeze.Name": {names: another}, "Freeze.Scope": {weaker: []edit{{"name: quiet, scope: /projects/shop", "name: quiet, scope: /projects/shop/environments/strict", false}}},
-		"Freeze.From":    {weaker: []edit{{"from: 2026-12-20", "from: 2026-12-21", false}}},
-		"Freeze.Until":   {weaker: []edit{{"until: 2027-01-04", "until: 2027-01-03", false}}},
-		"Freeze.Reason":  {none: forPeople, not: []edit{{"reason: r}", "reason: s}", false}}},
-		"Freeze.Actions": {weaker: []edit{{"reason: r}", "reason: r, actions: [deploy]}", false}}},
-		"Freeze.Callers": {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
+		"Freeze.From":         {weaker: []edit{{"from: 2026-12-20", "from: 2026-12-21", false}}},
+		"Freeze.Until":        {weaker: []edit{{"until: 2027-01-04", "until: 2027-01-03", false}}},
+		"Freeze.Reason":       {none: forPeople, not: []edit{{"reason: r}", "reason: s}", false}}},
+		"Freeze.Actions":      {weaker: []edit{{"reason: r}", "reason: r, actions: [deploy]}", false}}},
+		"ActivationRule.Name": {names: another},
+		"ActivationRule.Role": {weaker: []edit{{"name: elevate, role: little", "name: elevate, role: forbidden", true}}},
+		"ActivationRule.Scope": {weaker: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /projects/shop/environments/strict, longest", false}},
+			not: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /, longest", false}}},
+		"ActivationRule.Longest":   {weaker: []edit{{"longest: 1h", "longest: 2h", false}, {", longest: 1h", "", false}}},
+		"ActivationRule.NoReason":  {weaker: []edit{{"longest: 1h", "longest: 1h, noReason: true", false}}},
+		"ActivationRule.Ticket":    {weaker: []edit{{`, ticket: "CHG[0-9]+"`, "", false}, {"CHG[0-9]+", "CHG[0-9]*", true}}},
+		"ActivationRule.Patience":  {weaker: []edit{{"patience: 2h, ticket", "patience: 3h, ticket", false}}},
+		"ActivationRule.Approvals": {weaker: []edit{{", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]", "", false}, {"approvals: [{name: lead, approval: {count: 1, groups: [leads]", "approvals: [{name: lead, approval: {count: 1, groups: [leads, release-managers]", false}}},
+		"Freeze.Callers":           {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
 	}
 }
 
@@ -317,8 +333,9 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		PipelineKind:   {{"{kind: Pipeline, name: z, project: shop, provider: ci, organisation: 77, repository: 9, definition: x.yml, stages: [{name: s, trust: {events: [push], refs: [refs/heads/main]}}]}", false, false}},
 		EnvironmentKind: {{"{kind: Environment, name: z, project: shop, tier: development}", false, false}, // nothing until it has an identity
 			{"{kind: Environment, name: z, project: shop, tier: development, waivers: [{demand: approval, owner: ann, until: 2027-02-01T00:00:00Z, reason: why}]}", true, false}},
-		IdentityKind: {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},
-		FreezeKind:   {{"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}", false, true}},
+		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
+		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},
+		FreezeKind:         {{"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}", false, true}},
 	}
 	for _, documents := range judged {
 		for _, d := range documents {

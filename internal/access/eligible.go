@@ -1,0 +1,117 @@
+package access
+
+import (
+	"fmt"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+)
+
+// Eligible decides whether user may activate the role at scope at the moment now:
+// whether an eligible assignment of that role, to him or to a group that he is in,
+// holds there. Pass has the code eligible and, in Because, each of them with the
+// way that leads from the user to it; Until is when the last of them ends. Fail
+// has one of the codes of Check about the user and the scope, role_unknown, or
+// not_eligible.
+func (x *Index) Eligible(user, role string, scope lockkeeper.Scope, now lockkeeper.Moment) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "activating " + role + " at " + string(scope), Verdict: lockkeeper.Fail}
+	var levels [maxLevels]lockkeeper.Scope
+	who := lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}
+	if x.barred(&d, who, lockkeeper.ReadAccess, lineage(scope, &levels)) {
+		return d
+	}
+	if _, known := x.c.Roles[role]; !known {
+		d.Code, d.Sentence = "role_unknown", fmt.Sprintf("The catalog has no role %.63q.", role)
+		d.Next = "Name one of: lockkeeper catalog roles"
+		return d
+	}
+	var grants, others []found
+	for _, f := range x.eligibleFor(user, scope) {
+		switch {
+		case f.Role != role:
+		case f.holdsAt(now):
+			grants = append(grants, f)
+		default:
+			others = append(others, f)
+		}
+	}
+	if len(grants) == 0 {
+		d.Code = "not_eligible"
+		d.Because = spell(who, x.paths(x.asker(who), others, now))
+		d.Sentence = fmt.Sprintf("%s may not activate %s at %s.", user, role, scope)
+		d.Next = "Ask an access administrator for an eligible assignment."
+		return d
+	}
+	d.Verdict, d.Code = lockkeeper.Pass, "eligible"
+	d.Because = spell(who, x.paths(x.asker(who), grants, now))
+	d.Sentence = d.Because[0].Sentence + ", eligible."
+	d.Until = until(now, grants, nil, others)
+	return d
+}
+
+// Activatable lists the eligible assignments that, activated, would let user do
+// action at scope, sorted by name.
+func (x *Index) Activatable(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) []catalog.Assignment {
+	var out []catalog.Assignment
+	for _, f := range x.eligibleFor(user, scope) {
+		if f.holdsAt(now) && x.RoleAllows(f.Role, action) {
+			out = append(out, *f.Assignment)
+		}
+	}
+	return out
+}
+
+// Eligibilities lists what user may activate at the moment now, sorted by name.
+func (x *Index) Eligibilities(user string, now lockkeeper.Moment) []catalog.Assignment {
+	var out []catalog.Assignment
+	for i := range x.eligible {
+		if f, mine := x.concerns(i, user); mine && f.holdsAt(now) {
+			out = append(out, *f.Assignment)
+		}
+	}
+	return out
+}
+
+// RoleAllows reports whether a role allows an action; an unknown role allows
+// nothing.
+func (x *Index) RoleAllows(role string, action lockkeeper.Action) bool {
+	r, known := x.c.Roles[role]
+	return known && x.mask(r)&x.actions[action] != 0
+}
+
+// RoleActions lists what a role allows, in the order of lockkeeper.Actions.
+func (x *Index) RoleActions(role string) []lockkeeper.Action {
+	var out []lockkeeper.Action
+	for _, a := range lockkeeper.Actions() {
+		if x.RoleAllows(role, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// eligibleFor lists the eligible assignments to the user, himself or by a group,
+// at scope or above it, whatever their time.
+func (x *Index) eligibleFor(user string, scope lockkeeper.Scope) []found {
+	var out []found
+	for i := range x.eligible {
+		if f, mine := x.concerns(i, user); mine && f.Scope.Contains(scope) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (x *Index) concerns(i int, user string) (found, bool) {
+	a := &x.eligible[i]
+	m, known := x.users[user]
+	if !known {
+		return found{}, false
+	}
+	if a.Principal.Kind == lockkeeper.UserPrincipal {
+		return found{a, -1}, a.Principal.Name == user
+	}
+	g, known := x.numbers[a.Principal.Name]
+	groups, _ := x.row(m)
+	return found{a, g}, known && groups.has(g)
+}

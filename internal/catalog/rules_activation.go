@@ -1,0 +1,60 @@
+package catalog
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+)
+
+const maxTicketPattern = 200
+
+func (v *rules) activationRule(r *resource, rule *ActivationRule) {
+	v.reference(r, "role", Key{Kind: RoleKind, Name: rule.Role})
+	v.scope(r, rule.Scope)
+	v.within(r, "longest", rule.Longest, 5*time.Minute, 24*time.Hour)
+	v.within(r, "patience", rule.Patience, 5*time.Minute, 7*24*time.Hour)
+	if rule.Ticket != "" {
+		if _, err := TicketPattern(rule.Ticket); err != nil || len(rule.Ticket) > maxTicketPattern {
+			v.add(r, "ticket", "pattern_unfit", fmt.Sprintf("The ticket is no regular expression of at most %d bytes.", maxTicketPattern), "Write one such as CHG[0-9]{7}; it is compared with the whole ticket.")
+		}
+	}
+	as := &Environment{Patience: Duration(rule.PatienceLimit()), Checks: rule.Approvals}
+	seen := map[string]bool{}
+	for i, c := range rule.Approvals {
+		at := fmt.Sprintf("approvals[%d]", i)
+		switch {
+		case c.Approval == nil:
+			v.add(r, at, "check_unfit", "Only approvals can be asked for before an activation.", "Write approval: {count: 1, groups: [...]}.")
+			continue
+		case seen[c.Name]:
+			v.add(r, at+".name", "duplicate", "Two approvals have the name "+name(c.Name)+".", "Give each a name of its own.")
+		case c.Approval.Review != "":
+			v.add(r, at+".approval.review", "review_unfit", "A security review is of a deployment, not of an activation.", "Leave review out.")
+		}
+		seen[c.Name] = true
+		v.approval(r, at+".approval", as, c)
+	}
+}
+
+// TicketPattern compiles a rule's pattern, to be matched by whole tickets.
+func TicketPattern(pattern string) (*regexp.Regexp, error) {
+	return regexp.Compile(`^(?:` + pattern + `)$`)
+}
+
+// eligible refuses an eligible assignment that could never be activated, or that
+// is a deny.
+func (v *rules) eligible(admitted []*resource) {
+	for _, r := range admitted {
+		a, is := r.value.(*Assignment)
+		if !is || !a.Eligible {
+			continue
+		}
+		if a.Deny {
+			v.add(r, "eligible", "eligible_deny", "The assignment "+a.Name+" denies, and nobody activates a deny.", "Take one of deny and eligible out.")
+		}
+		if len(v.c.RulesOf(a.Role, a.Scope)) == 0 {
+			v.add(r, "eligible", "activation_rule_missing", fmt.Sprintf("No rule says what it takes to activate %s at %s, so nobody could.", a.Role, a.Scope),
+				"Add an ActivationRule for this role, at this scope or above it.")
+		}
+	}
+}
