@@ -50,6 +50,10 @@ func approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	return out
 }
 
+// Approvals judges the approvals alone, for what is no deployment: f.About says
+// what is approved, f.Initiators whose it is.
+func Approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return approvals(f, now) }
+
 func newTally(f Facts, now lockkeeper.Moment) *tally {
 	t := &tally{checks: approvalChecks(f.Environment), asOf: now, extra: extra(f)}
 	if !f.Released.IsZero() {
@@ -217,6 +221,9 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 			if slices.Contains(v.Persons, p) {
 				d.Code = "own_deployment"
 				d.Sentence = fmt.Sprintf("%s stands behind this run (as %s), and nobody approves what is theirs.", v.User, p)
+				if f.About != "" {
+					d.Sentence = fmt.Sprintf("%s asked for this (as %s), and nobody approves what is theirs.", v.User, p)
+				}
 				d.Next = "Ask another person of the groups that the check names."
 				return d
 			}
@@ -230,7 +237,7 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 	}
 	if v.Right.Verdict != lockkeeper.Pass {
 		d.Code, d.Because = "approver_not_permitted", []lockkeeper.Decision{v.Right}
-		d.Sentence = fmt.Sprintf("%s may not approve deployments to %s: %s", v.User, f.Environment.Name, v.Right.Sentence)
+		d.Sentence = fmt.Sprintf("%s may not approve %s: %s", v.User, f.about(), v.Right.Sentence)
 		d.Next = v.Right.Next
 		return d
 	}
@@ -246,6 +253,14 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 	d.Sentence = fmt.Sprintf("%s is in none of the groups that the checks of %s ask.", v.User, f.Environment.Name)
 	d.Next = fmt.Sprintf("Ask somebody of: %s.", orNobody(asked))
 	return d
+}
+
+// about is what approvers approve.
+func (f Facts) about() string {
+	if f.About != "" {
+		return f.About
+	}
+	return "deployments to " + f.Environment.Name
 }
 
 // built finds one of the persons among those who started the runs that built the

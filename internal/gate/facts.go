@@ -8,6 +8,7 @@ import (
 // Facts are what a gate decides on, all of one instant.
 type Facts struct {
 	Ask         lockkeeper.Ask
+	About       string // what approvers approve, where it is not deployments to the environment
 	Environment catalog.Environment
 	Identity    *catalog.Identity // the environment's identity; nil: it has none
 	Freezes     []catalog.Freeze  // all that cover the environment, whatever their time

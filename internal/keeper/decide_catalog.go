@@ -66,7 +66,7 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.ProjectKind: lockkeeper.WriteProjects, catalog.UserKind: lockkeeper.WriteAccess, catalog.GroupKind: lockkeeper.WriteAccess,
 	catalog.RoleKind: lockkeeper.WriteAccess, catalog.AssignmentKind: lockkeeper.WriteAccess, catalog.ProviderKind: lockkeeper.WritePipelines,
 	catalog.PipelineKind: lockkeeper.WritePipelines, catalog.EnvironmentKind: lockkeeper.WriteEnvironments,
-	catalog.IdentityKind: lockkeeper.WriteIdentities, catalog.FreezeKind: lockkeeper.WriteFreezes,
+	catalog.IdentityKind: lockkeeper.WriteIdentities, catalog.FreezeKind: lockkeeper.WriteFreezes, catalog.ActivationRuleKind: lockkeeper.WriteAccess,
 }
 
 // mayChange judges one change. A resource that moves is a change at its old
@@ -81,9 +81,9 @@ func (w *world) mayChange(by Caller, ch catalog.Change, old, new *catalog.Catalo
 	}
 	var out []lockkeeper.Decision
 	for _, s := range scopes {
-		out = append(out, w.rules.Access.Check(by.User, writeAction[ch.Key.Kind], s, now))
+		out = append(out, w.check(by.User, writeAction[ch.Key.Kind], s, now))
 	}
-	if writeAction[ch.Key.Kind] != lockkeeper.WriteAccess || w.rules.Access.Allowed(by.User, lockkeeper.EscalateAccess, lockkeeper.Root, now) {
+	if writeAction[ch.Key.Kind] != lockkeeper.WriteAccess || w.allowed(by.User, lockkeeper.EscalateAccess, lockkeeper.Root, now) {
 		return out
 	}
 	return append(out, w.grantsOnlyHeld(by, ch, new, now))

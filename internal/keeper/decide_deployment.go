@@ -189,7 +189,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 	if err != nil {
 		return nil, nil, err
 	}
-	mine := Vote{User: by.User, Approve: c.Approve, Digest: d.Digest, At: now, Persons: w.persons(by.User)}
+	mine := w.voteOf(by, c.Approve, d.Digest, lockkeeper.ApproveDeployments, scope, now)
 	ballot, err := c.takes(w, d, facts, mine, now)
 	if then, differs := gate.Under(facts, d.Terms); err != nil && differs {
 		then.Votes = w.ballots(d, then, now)
@@ -206,17 +206,21 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 	}
 	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
-		Right: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
+		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, Revision: w.Revision.Number}}, opened{d.ID}, nil
 }
 
 // takes says, as a ballot, how the gate of the facts takes the vote, or why it
 // does not.
 func (c vote) takes(w *world, d *Deployment, f gate.Facts, mine Vote, now lockkeeper.Moment) (gate.Vote, error) {
-	ballot := w.ballot(d, f, mine, now)
+	return taken(f, w.ballot(d, f, mine, now), c.Approve, now)
+}
+
+// taken says how a gate takes a ballot, or why it does not.
+func taken(f gate.Facts, ballot gate.Vote, approve bool, now lockkeeper.Moment) (gate.Vote, error) {
 	if verdict := gate.Admissible(f, ballot); verdict.Verdict != lockkeeper.Pass {
 		return ballot, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
-	if !c.Approve {
+	if !approve {
 		return ballot, nil
 	}
 	if turn := gate.Turns(f, ballot, now); turn.Verdict != lockkeeper.Pass {
@@ -224,7 +228,7 @@ func (c vote) takes(w *world, d *Deployment, f gate.Facts, mine Vote, now lockke
 	}
 	for _, other := range f.Votes {
 		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !gate.Adds(f, ballot, now) {
-			return ballot, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this deployment already, as %s; one person fills one place.", ballot.Counts, other.User).
+			return ballot, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this already, as %s; one person fills one place.", ballot.Counts, other.User).
 				WithNext("Ask another person.")
 		}
 	}
@@ -334,7 +338,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 		}
 	}
 	slices.Sort(ids)
-	var out []event
+	out := w.overdueAccess(now)
 	for _, id := range ids {
 		d := w.Deployments[id]
 		if d.overdue(now) {
@@ -342,7 +346,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 		} else if ev := w.overtaken(d, now); ev != nil {
 			out = append(out, ev)
 		}
-		if len(out) == maxSwept {
+		if len(out) >= maxSwept {
 			break
 		}
 	}
@@ -434,7 +438,7 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 		return nil, nil, lockkeeper.Invalid.Errorf("delegate_unfit", "%.63q is nobody who could approve in your place.", c.To).WithNext("Name another user of the catalog.")
 	}
 	for _, user := range []string{by.User, c.To} {
-		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User), At: now, Right: w.rules.Access.Check(user, lockkeeper.ApproveDeployments, scope, now)}
+		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User), At: now, Right: w.check(user, lockkeeper.ApproveDeployments, scope, now)}
 		if verdict := gate.Admissible(facts, v); verdict.Verdict != lockkeeper.Pass {
 			return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 		}

@@ -96,6 +96,10 @@ type Vote struct {
 	At      lockkeeper.Moment   `json:"at"`
 	Seq     int64               `json:"seq"`
 	Right   lockkeeper.Decision `json:"right"` // by which path, at the vote
+	// Activation is what the right rested on, and Role what that is of; "": on what
+	// is assigned to the voter.
+	Activation string `json:"activation,omitempty"`
+	Role       string `json:"role,omitempty"`
 }
 
 // A Delegation lets one person stand in the place of another for this one ask.

@@ -32,6 +32,11 @@ var eventKinds = map[string]func() event{
 	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
 	"deployment.opened/1":   func() event { return new(deploymentOpened) },
 	"deployment.approved/1": func() event { return new(deploymentApproved) },
+	"request.opened/1":      func() event { return new(requestOpened) },
+	"request.approved/1":    func() event { return new(requestApproved) },
+	"request.closed/1":      func() event { return new(requestClosed) },
+	"activation.begun/1":    func() event { return new(activationBegun) },
+	"activation.ended/1":    func() event { return new(activationEnded) },
 	"approval.withdrawn/1":  func() event { return new(approvalWithdrawn) },
 	"approval.delegated/1":  func() event { return new(approvalDelegated) },
 	"lease.granted/1":       func() event { return new(leaseGranted) },
@@ -324,13 +329,16 @@ func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 // and is a deploymentEnded.
 type deploymentApproved struct {
 	one
-	ID       string              `json:"id"`
-	User     string              `json:"user"`
-	Digest   lockkeeper.Digest   `json:"digest"`
-	Comment  string              `json:"comment,omitempty"`
-	Persons  []lockkeeper.Person `json:"persons"`
-	Right    lockkeeper.Decision `json:"right"`
-	Revision int                 `json:"revision"`
+	ID      string              `json:"id"`
+	User    string              `json:"user"`
+	Digest  lockkeeper.Digest   `json:"digest"`
+	Comment string              `json:"comment,omitempty"`
+	Persons []lockkeeper.Person `json:"persons"`
+	Right   lockkeeper.Decision `json:"right"`
+	// Activation is what the voter's right rested on, and Role what that is of.
+	Activation string `json:"activation,omitempty"`
+	Role       string `json:"role,omitempty"`
+	Revision   int    `json:"revision"`
 }
 
 func (*deploymentApproved) kind() string { return "deployment.approved" }
@@ -342,7 +350,7 @@ func (ev *deploymentApproved) apply(s *State, e Entry) error {
 }
 func (ev *deploymentApproved) on(d *Deployment, e Entry) {
 	d.Votes = append(d.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment,
-		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right})
+		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role})
 }
 
 // approvalDelegated hands a person's place over to another one, for one ask.

@@ -53,7 +53,7 @@ func (k *Keeper) Can(by Caller, user string, action lockkeeper.Action, scope loc
 			return lockkeeper.Decision{}, err
 		}
 	}
-	return k.rules.Access.Check(user, action, scope, now), nil
+	return w.check(user, action, scope, now), nil
 }
 
 // MayReadCatalog refuses callers who may not read the catalog.

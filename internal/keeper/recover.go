@@ -56,6 +56,8 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	}
 	s.Epoch = Epoch{Number: ev.Number, Since: e.Time, Held: ev.Confirmer}
 	clear(s.Sessions)
+	clear(s.Requests)
+	clear(s.Activations)
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil

@@ -31,6 +31,12 @@ type State struct {
 	// Deployments that have not ended, by id. Evicted at their end; bounded by
 	// maxWaiting an environment.
 	Deployments map[string]*Deployment `json:"deployments"`
+	// Requests to activate a role that wait, by id. At most maxRequests a user;
+	// evicted when they are begun or closed, or time out.
+	Requests map[string]*Request `json:"requests"`
+	// Activations by id. At most maxActivations a user that are alive; evicted when
+	// they end, and by the sweep once their time has ended them.
+	Activations map[string]*Activation `json:"activations"`
 	// Tokens of CI platforms that were used, by digest of issuer and jti.
 	// Evicted once no clock could take them for valid any more.
 	Tokens map[lockkeeper.Digest]*TokenUse `json:"tokens"`
@@ -171,6 +177,7 @@ func newState() *State {
 		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
+		Requests: map[string]*Request{}, Activations: map[string]*Activation{},
 		Good: map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 	}
 }

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper"
 )
@@ -20,8 +21,18 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 		return nil, err
 	}
 	out := []Permitted{}
-	for _, user := range rules.Access.WhoCan(action, scope, now) {
-		out = append(out, Permitted{user, rules.Catalog.PersonOf(user), rules.Access.Check(user, action, scope, now)})
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w = world{State: k.state, rules: rules}
+	users := rules.Access.WhoCan(action, scope, now)
+	for _, a := range w.Activations {
+		if !slices.Contains(users, a.User) && w.check(a.User, action, scope, now).Passed(now) {
+			users = append(users, a.User)
+		}
+	}
+	slices.Sort(users)
+	for _, user := range users {
+		out = append(out, Permitted{user, rules.Catalog.PersonOf(user), w.check(user, action, scope, now)})
 	}
 	return out, nil
 }

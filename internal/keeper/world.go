@@ -141,7 +141,7 @@ func (w *world) initiators(d *Deployment, now lockkeeper.Moment) []gate.Initiato
 		if u, ok := w.rules.Catalog.UserOf(o.Provider, o.Account); ok {
 			i.User = u.Name
 			i.Automation = i.Automation || u.Automation
-			i.Right = w.rules.Access.Check(u.Name, lockkeeper.StartDeployments, scope, now)
+			i.Right = w.check(u.Name, lockkeeper.StartDeployments, scope, now)
 		}
 		out = append(out, i)
 	}
@@ -276,7 +276,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 		}
 	}
 	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At,
-		Right: w.rules.Access.Check(v.User, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
+		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	b.Groups = w.askedGroups(env, v.User)
 	for _, o := range d.Delegated {
 		if o.To != v.User || !w.mayStandIn(d, f, o, now) {
@@ -318,7 +318,7 @@ func (w *world) mayStandIn(d *Deployment, f gate.Facts, o Delegation, now lockke
 		}
 	}
 	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From), At: o.At,
-		Right: w.rules.Access.Check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
+		Right: w.check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	return gate.Admissible(f, own).Passed(now)
 }
 
@@ -328,7 +328,7 @@ func (w *world) may(by Caller, action lockkeeper.Action, scope lockkeeper.Scope,
 		return lockkeeper.Decision{}, lockkeeper.Forbidden.Errorf("person_needed", "Only a person who has signed in may do this.").
 			WithNext("Run: lockkeeper login")
 	}
-	d := w.rules.Access.Check(by.User, action, scope, now)
+	d := w.check(by.User, action, scope, now)
 	if !d.Passed(now) {
 		return d, lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithDecision(d)
 	}

@@ -1,0 +1,356 @@
+package keeper
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+)
+
+// A person keeps no standing right to what matters. He is eligible for a role,
+// asks to activate it for a reason and a time, others approve where the rules say
+// so, and the activation ends by arithmetic, whatever happens to the server
+// (Entra PIM and Google PAM keep the same three things apart: what one may have,
+// the ask, and what one has).
+
+// A Request asks to activate a role.
+type Request struct {
+	ID       string              `json:"id"`
+	User     string              `json:"user"`
+	Persons  []lockkeeper.Person `json:"persons"` // whom the account counted as when he asked
+	Role     string              `json:"role"`
+	Actions  []lockkeeper.Action `json:"actions"` // that the role allowed when he asked; it never gives more
+	Scope    lockkeeper.Scope    `json:"scope"`
+	For      time.Duration       `json:"for"` // nanoseconds, from when it is begun
+	Reason   string              `json:"reason,omitempty"`
+	Ticket   string              `json:"ticket,omitempty"`
+	Digest   lockkeeper.Digest   `json:"digest"` // of all of the above: what an approval is for
+	Opened   lockkeeper.Moment   `json:"opened"`
+	Deadline lockkeeper.Moment   `json:"deadline"`        // until when it may be approved and begun
+	Terms    []catalog.Check     `json:"terms,omitempty"` // approvals that the rules asked for when it was made
+	Votes    []Vote              `json:"votes,omitempty"`
+}
+
+// An Activation is a role that somebody holds for a time.
+type Activation struct {
+	ID      string              `json:"id"`
+	Request string              `json:"request"`
+	User    string              `json:"user"`
+	Role    string              `json:"role"`
+	Actions []lockkeeper.Action `json:"actions"`
+	Scope   lockkeeper.Scope    `json:"scope"`
+	Reason  string              `json:"reason,omitempty"`
+	Ticket  string              `json:"ticket,omitempty"`
+	Started lockkeeper.Moment   `json:"started"`
+	Ends    lockkeeper.Moment   `json:"ends"`
+	Seq     int64               `json:"seq"`
+}
+
+// Bounds of what is asked for and active.
+const (
+	maxRequests    = 5    // of one user that wait
+	maxActivations = 20   // of one user at once
+	maxReason      = 1000 // bytes
+)
+
+// digest is what an approval of the request is for.
+func (r Request) digest() (lockkeeper.Digest, error) {
+	b, err := lockkeeper.Canonical(map[string]any{"request": r.ID, "user": r.User, "role": r.Role, "actions": r.Actions, "scope": r.Scope,
+		"seconds": int64(r.For / time.Second), "reason": r.Reason, "ticket": r.Ticket})
+	if err != nil {
+		return "", err
+	}
+	return lockkeeper.DigestOf(append([]byte("lockkeeper.request.v1\n"), b...)), nil
+}
+
+func (r *Request) clone() *Request {
+	c := *r
+	c.Votes = slices.Clone(r.Votes)
+	return &c
+}
+
+func requestSubject(id string) string    { return "request/" + id }
+func activationSubject(id string) string { return "activation/" + id }
+
+// requestOpened is an ask to activate a role.
+type requestOpened struct {
+	one
+	Request  Request             `json:"request"`
+	Decision lockkeeper.Decision `json:"decision"` // how it stood then
+	Revision int                 `json:"revision"`
+}
+
+func (*requestOpened) kind() string { return "request.opened" }
+func (ev *requestOpened) subjects() []string {
+	return []string{requestSubject(ev.Request.ID), "user/" + ev.Request.User, "requests"}
+}
+func (ev *requestOpened) apply(s *State, e Entry) error {
+	r := ev.Request
+	if s.Requests[r.ID] != nil {
+		return fmt.Errorf("the request %s is open already", r.ID)
+	}
+	r.Opened = e.Time
+	s.Requests[r.ID] = &r
+	return nil
+}
+
+// requestApproved is one person's approval of a request.
+type requestApproved struct {
+	one
+	ID      string              `json:"id"`
+	User    string              `json:"user"`
+	Digest  lockkeeper.Digest   `json:"digest"`
+	Comment string              `json:"comment,omitempty"`
+	Persons []lockkeeper.Person `json:"persons"`
+	Right   lockkeeper.Decision `json:"right"`
+	// Activation is what the voter's right rested on, and Role what that is of; "":
+	// on what is assigned to him.
+	Activation string `json:"activation,omitempty"`
+	Role       string `json:"role,omitempty"`
+	Revision   int    `json:"revision"`
+}
+
+func (*requestApproved) kind() string { return "request.approved" }
+func (ev *requestApproved) subjects() []string {
+	return []string{requestSubject(ev.ID), "user/" + ev.User}
+}
+func (ev *requestApproved) apply(s *State, e Entry) error {
+	r := s.Requests[ev.ID]
+	if r == nil {
+		return fmt.Errorf("the request %s is not open", ev.ID)
+	}
+	r.Votes = append(r.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment, Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right,
+		Activation: ev.Activation, Role: ev.Role})
+	return nil
+}
+
+// requestClosed ends a request that was not begun: denied, withdrawn, timed out,
+// or void because what it stands on is gone.
+type requestClosed struct {
+	one
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	User     string `json:"user,omitempty"` // who closed it
+	Reason   string `json:"reason,omitempty"`
+	Revision int    `json:"revision"`
+}
+
+// How a request ends that was not begun.
+const (
+	requestDenied    = "denied"
+	requestWithdrawn = "withdrawn"
+	requestTimedOut  = "timed_out"
+)
+
+func (*requestClosed) kind() string { return "request.closed" }
+func (ev *requestClosed) subjects() []string {
+	out := []string{requestSubject(ev.ID)}
+	if ev.User != "" {
+		out = append(out, "user/"+ev.User)
+	}
+	return out
+}
+func (ev *requestClosed) apply(s *State, _ Entry) error {
+	if s.Requests[ev.ID] == nil {
+		return fmt.Errorf("the request %s is not open", ev.ID)
+	}
+	delete(s.Requests, ev.ID)
+	return nil
+}
+
+// activationBegun is where the time of an activation starts.
+type activationBegun struct {
+	one
+	Activation Activation          `json:"activation"`
+	Digest     lockkeeper.Digest   `json:"digest"` // of the request
+	Decision   lockkeeper.Decision `json:"decision"`
+	Revision   int                 `json:"revision"`
+}
+
+func (*activationBegun) kind() string { return "activation.begun" }
+func (ev *activationBegun) subjects() []string {
+	return []string{activationSubject(ev.Activation.ID), requestSubject(ev.Activation.Request), "user/" + ev.Activation.User, "activations"}
+}
+func (ev *activationBegun) apply(s *State, e Entry) error {
+	if s.Requests[ev.Activation.Request] == nil {
+		return fmt.Errorf("the request %s is not open", ev.Activation.Request)
+	}
+	delete(s.Requests, ev.Activation.Request)
+	a := ev.Activation
+	a.Started, a.Seq = e.Time, e.Seq
+	s.Activations[a.ID] = &a
+	return nil
+}
+
+// activationEnded ends an activation. Its time may have ended it before.
+type activationEnded struct {
+	one
+	ID       string              `json:"id"`
+	Holder   string              `json:"holder"`
+	Status   string              `json:"status"`
+	By       string              `json:"ended_by,omitempty"`
+	Reason   string              `json:"reason,omitempty"`
+	Decision lockkeeper.Decision `json:"decision,omitzero"`
+	Revision int                 `json:"revision"`
+}
+
+// How an activation ends.
+const (
+	activationExpired     = "expired"
+	activationDeactivated = "deactivated" // by its holder
+	activationRevoked     = "revoked"     // by somebody else; what was approved under it counts no more
+)
+
+func (*activationEnded) kind() string { return "activation.ended" }
+func (ev *activationEnded) subjects() []string {
+	return []string{activationSubject(ev.ID), "user/" + ev.Holder}
+}
+func (ev *activationEnded) apply(s *State, _ Entry) error {
+	if s.Activations[ev.ID] == nil {
+		return fmt.Errorf("the activation %s is not there", ev.ID)
+	}
+	delete(s.Activations, ev.ID)
+	if ev.Status != activationRevoked {
+		return nil
+	}
+	for _, d := range s.Deployments {
+		d.Votes = slices.DeleteFunc(d.Votes, func(v Vote) bool { return v.Activation == ev.ID })
+	}
+	for _, r := range s.Requests {
+		r.Votes = slices.DeleteFunc(r.Votes, func(v Vote) bool { return v.Activation == ev.ID })
+	}
+	return nil
+}
+
+// covers reports whether an activation gives an action at a scope at now, by its
+// own bounds alone.
+func (a *Activation) covers(action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
+	return !now.Before(a.Started) && now.Before(a.Ends) && a.Scope.Contains(scope) && slices.Contains(a.Actions, action)
+}
+
+// check decides whether a user may do an action at a scope now: by what is
+// assigned to him, or by what he has activated and is eligible for still. A deny
+// wins over both. Whoever may not, but could activate a role that lets him, is
+// told how.
+func (w *world) check(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) lockkeeper.Decision {
+	d, _ := w.checkBy(user, action, scope, now)
+	return d
+}
+
+// checkBy is check, and the activation that the verdict rests on, if it does.
+func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) (lockkeeper.Decision, string) {
+	d := w.rules.Access.Check(user, action, scope, now)
+	if d.Code != "not_granted" {
+		return d, ""
+	}
+	var best *Activation
+	var by lockkeeper.Decision
+	for _, a := range w.Activations {
+		if a.User != user || !a.covers(action, scope, now) || !w.rules.Access.RoleAllows(a.Role, action) || best != nil && (a.Ends.Before(best.Ends) || a.Ends == best.Ends && a.ID > best.ID) {
+			continue
+		}
+		if e := w.rules.Access.Eligible(user, a.Role, a.Scope, now); e.Passed(now) {
+			best, by = a, e
+		}
+	}
+	if best == nil {
+		return w.withWayOut(d, user, action, scope, now), ""
+	}
+	end := best.Ends
+	if by.Until != nil && by.Until.Before(end) {
+		end = *by.Until
+	}
+	return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated", Until: &end, Because: []lockkeeper.Decision{by},
+		Sentence: fmt.Sprintf("%s has activated %s at %s until %s (%s).", user, best.Role, best.Scope, best.Ends, best.ID)}, best.ID
+}
+
+// withWayOut adds to a refusal the line that would open it, where there is one.
+func (w *world) withWayOut(d lockkeeper.Decision, user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) lockkeeper.Decision {
+	list := w.rules.Access.Activatable(user, action, scope, now)
+	if len(list) == 0 {
+		return d
+	}
+	a := list[0]
+	for _, o := range list[1:] { // the one that gives least
+		if len(w.rules.Access.RoleActions(o.Role)) < len(w.rules.Access.RoleActions(a.Role)) {
+			a = o
+		}
+	}
+	reason := " --reason WHY"
+	if rules := w.rules.Catalog.RulesOf(a.Role, scope); !slices.ContainsFunc(rules, func(r catalog.ActivationRule) bool { return !r.NoReason }) {
+		reason = ""
+	} else if slices.ContainsFunc(rules, func(r catalog.ActivationRule) bool { return r.Ticket != "" }) {
+		reason += " --ticket NUMBER"
+	}
+	d.Next = fmt.Sprintf("You may activate a role that allows it: lockkeeper activate %s --scope %s --for 1h%s", a.Role, scope, reason)
+	return d
+}
+
+// allowed is check without its reasons.
+func (w *world) allowed(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
+	return w.rules.Access.Allowed(user, action, scope, now) || w.check(user, action, scope, now).Passed(now)
+}
+
+// demands are what all rules for a role at a scope ask together: the shortest
+// time, every ticket, and every approval, each under a name of its own.
+type demands struct {
+	rules     []catalog.ActivationRule
+	longest   time.Duration
+	patience  time.Duration
+	reason    bool
+	approvals []catalog.Check
+}
+
+func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
+	d := demands{rules: w.rules.Catalog.RulesOf(role, scope)}
+	for i, r := range d.rules {
+		if i == 0 || r.LongestActivation() < d.longest {
+			d.longest = r.LongestActivation()
+		}
+		if i == 0 || r.PatienceLimit() < d.patience {
+			d.patience = r.PatienceLimit()
+		}
+		d.reason = d.reason || !r.NoReason
+		for _, c := range r.Approvals {
+			a := *c.Approval
+			a.After = slices.Clone(a.After)
+			for j, before := range a.After {
+				a.After[j] = r.Name + "." + before
+			}
+			d.approvals = append(d.approvals, catalog.Check{Name: r.Name + "." + c.Name, Approval: &a})
+		}
+	}
+	return d
+}
+
+// fits judges what the rules say of the ask itself.
+func (d demands) fits(r *Request) lockkeeper.Decision {
+	out := lockkeeper.Decision{Subject: "rules", Verdict: lockkeeper.Fail}
+	switch {
+	case len(d.rules) == 0:
+		out.Code, out.Sentence = "activation_rule_missing", fmt.Sprintf("No rule says what it takes to activate %s at %s.", r.Role, r.Scope)
+		out.Next = "Ask for an ActivationRule for this role."
+		return out
+	case r.For > d.longest:
+		out.Code, out.Sentence = "activation_long", fmt.Sprintf("%s may be activated for %s at most, and %s were asked for.", r.Role, d.longest, r.For)
+		out.Next = fmt.Sprintf("Ask for --for %s or less.", d.longest)
+		return out
+	case d.reason && strings.TrimSpace(r.Reason) == "":
+		out.Code, out.Sentence, out.Next = "reason_missing", fmt.Sprintf("To activate %s one has to say why.", r.Role), "Add --reason WHY."
+		return out
+	}
+	for _, rule := range d.rules {
+		if rule.Ticket == "" {
+			continue
+		}
+		if p, err := catalog.TicketPattern(rule.Ticket); err != nil || !p.MatchString(r.Ticket) {
+			out.Code, out.Sentence = "ticket_unfit", fmt.Sprintf("The rule %s asks for a ticket of the form %s.", rule.Name, rule.Ticket)
+			out.Next = "Add --ticket with its number."
+			return out
+		}
+	}
+	return lockkeeper.Decision{Subject: "rules", Verdict: lockkeeper.Pass, Code: "rules_fit", Sentence: "It is within what the rules allow."}
+}

@@ -1,0 +1,310 @@
+package keeper
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"pgregory.net/rapid"
+)
+
+// accessRules is the catalog of the activation tests. The marks <…> are where laws
+// differ.
+const accessRules = `
+{kind: User, name: dora}
+---
+{kind: User, name: ann}
+---
+{kind: User, name: ann2, person: ann}
+---
+{kind: User, name: bob}
+---
+{kind: User, name: cat<cat>}
+---
+{kind: Group, name: engineers, users: [ann, <bob>cat]}
+---
+{kind: Group, name: leads, users: [ann2, bob, cat, dora<leads>]}
+---
+{kind: Project, name: p}
+---
+{kind: Environment, name: e, project: p, tier: development}
+---
+{kind: Environment, name: f, project: p, tier: development}
+---
+{kind: Role, name: operator, actions: [deployments/start, deployments/cancel<wider>]}
+---
+{kind: Assignment, name: administration, role: organisation-administrator, principal: user:dora, scope: /}
+---
+{kind: Assignment, name: deciders, role: access-approver, principal: group:leads, scope: /}
+---
+{kind: Assignment, name: operators, role: operator, principal: group:engineers, scope: /projects/p, eligible: true}
+---
+{kind: ActivationRule, name: op, role: operator, scope: /projects/p, longest: <longest>, patience: 2h, approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]}
+<strict><deny>`
+
+type accessLaw struct {
+	pairs []string
+	rules *Rules
+
+	leads, engineers map[string]bool
+	longest          time.Duration
+	wider, strict    bool
+	denied           string // at environment f
+}
+
+func accessLaws(t testing.TB) []*accessLaw {
+	strict := "---\n{kind: ActivationRule, name: strict, role: operator, scope: /projects/p/environments/e, approvals: [{name: another, approval: {count: 1, groups: [leads]}}]}\n"
+	base := func(pairs ...string) []string {
+		return append(pairs, "<bob>", "bob, ", "<leads>", "", "<cat>", "", "<wider>", "", "<longest>", "1h", "<strict>", strict, "<deny>", "")
+	}
+	leads := map[string]bool{"ann2": true, "bob": true, "cat": true, "dora": true}
+	engineers := map[string]bool{"ann": true, "bob": true, "cat": true}
+	all := []*accessLaw{
+		{pairs: base(), leads: leads, engineers: engineers, longest: time.Hour, strict: true},
+		{pairs: base("<bob>", ""), leads: leads, engineers: map[string]bool{"ann": true, "cat": true}, longest: time.Hour, strict: true},
+		{pairs: base("<cat>", ", off: true"), leads: map[string]bool{"ann2": true, "bob": true, "dora": true}, engineers: map[string]bool{"ann": true, "bob": true}, longest: time.Hour, strict: true},
+		{pairs: base("<strict>", "", "<longest>", "4h"), leads: leads, engineers: engineers, longest: 4 * time.Hour},
+		{pairs: base("<wider>", ", deployments/approve"), leads: leads, engineers: engineers, longest: time.Hour, strict: true, wider: true},
+		{pairs: base("<deny>", "---\n{kind: Assignment, name: not-ann, role: operator, principal: user:ann, scope: /projects/p/environments/f, deny: true}\n"), leads: leads, engineers: engineers, longest: time.Hour, strict: true, denied: "ann"},
+	}
+	for _, l := range all {
+		l.rules = mustRules(t, strings.NewReplacer(l.pairs...).Replace(accessRules))
+	}
+	return all
+}
+
+func (l *accessLaw) actions() []lockkeeper.Action {
+	out := []lockkeeper.Action{lockkeeper.StartDeployments, lockkeeper.CancelDeployments}
+	if l.wider {
+		out = append(out, lockkeeper.ApproveDeployments)
+	}
+	return out
+}
+
+// needed is how many leads must approve an activation at a scope.
+func (l *accessLaw) needed(scope lockkeeper.Scope) int {
+	if l.strict && scope == "/projects/p/environments/e" {
+		return 2
+	}
+	return 1
+}
+
+// The model: what was asked and what is active, in the words of the documentation.
+type modelRequest struct {
+	user     string
+	scope    lockkeeper.Scope
+	length   time.Duration
+	deadline lockkeeper.Moment
+	needed   int
+	wider    bool
+	votes    map[string]bool
+}
+type modelActivation struct {
+	user  string
+	scope lockkeeper.Scope
+	ends  lockkeeper.Moment
+	wider bool
+}
+
+type accessModel struct {
+	law         *accessLaw
+	requests    map[string]*modelRequest
+	activations map[string]*modelActivation
+}
+
+func personIn(user string) string { return strings.TrimSuffix(user, "2") }
+
+func (m *accessModel) eligible(user string, scope lockkeeper.Scope) bool {
+	return m.law.engineers[user] && lockkeeper.Scope("/projects/p").Contains(scope)
+}
+
+func (m *accessModel) ready(r *modelRequest, now lockkeeper.Moment) bool {
+	persons := map[string]bool{}
+	for v := range r.votes {
+		if m.law.leads[v] && personIn(v) != personIn(r.user) {
+			persons[personIn(v)] = true
+		}
+	}
+	return m.eligible(r.user, r.scope) && r.length <= m.law.longest && (r.wider || !m.law.wider) &&
+		len(persons) >= max(r.needed, m.law.needed(r.scope)) && now.Before(r.deadline)
+}
+
+// may is what a user who holds nothing by assignment may do.
+func (m *accessModel) may(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
+	if m.law.denied == user && scope == "/projects/p/environments/f" && slices.Contains(m.law.actions(), action) {
+		return false
+	}
+	for _, a := range m.activations {
+		approving := action == lockkeeper.ApproveDeployments
+		if a.user == user && now.Before(a.ends) && a.scope.Contains(scope) && m.eligible(user, a.scope) &&
+			slices.Contains(m.law.actions(), action) && (!approving || a.wider) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestActivations drives the core with random asks, verdicts, ends, laws and
+// instants, and compares every outcome and every right with the model (invariants
+// 3, 5, 6 and 8).
+func TestActivations(t *testing.T) {
+	all := accessLaws(t)
+	seen := map[string]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		c := &core{world: world{State: newState(), rules: all[0].rules}}
+		m := &accessModel{all[0], map[string]*modelRequest{}, map[string]*modelActivation{}}
+		now := began
+		mirror := newState()
+		step := func(by string, cmd command) error {
+			s, err := c.step(Caller{User: by, Keeper: by == ""}, "", cmd, now)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			for i, e := range s.entries { // the state is the fold of the stored bytes
+				read, ev, err := readEntry(s.records[i].Data)
+				if err != nil || mirror.apply(read, ev) != nil {
+					rt.Fatalf("entry %d: %v", e.Seq, err)
+				}
+			}
+			seen[fmt.Sprint(cmd.name(), " ", s.err == nil)]++
+			return s.err
+		}
+		if err := step("", firstEntry{}); err != nil {
+			rt.Fatal(err)
+		}
+		users := []string{"ann", "ann2", "bob", "cat", "dora"}
+		scopes := []lockkeeper.Scope{"/projects/p", "/projects/p/environments/e", "/projects/p/environments/f", "/"}
+		var requests, activations []string
+		pick := func(name string, of []string) string {
+			if len(of) == 0 {
+				return "none"
+			}
+			return rapid.SampledFrom(of[max(0, len(of)-4):]).Draw(rt, name)
+		}
+		for n := range rapid.IntRange(20, 80).Draw(rt, "steps") {
+			user := rapid.SampledFrom(users).Draw(rt, "user")
+			switch rapid.IntRange(0, 9).Draw(rt, "command") {
+			case 0, 1:
+				id, scope := fmt.Sprint("r-", n), rapid.SampledFrom(scopes).Draw(rt, "scope")
+				length := rapid.SampledFrom([]time.Duration{10 * time.Minute, time.Hour, 2 * time.Hour}).Draw(rt, "for")
+				err := step(user, openRequest{ID: id, Role: "operator", Scope: scope, For: length, Reason: "why"})
+				waiting := 0
+				for _, r := range m.requests {
+					if r.user == user {
+						waiting++
+					}
+				}
+				want := m.eligible(user, scope) && length <= m.law.longest && waiting < maxRequests
+				if (err == nil) != want {
+					rt.Fatalf("%s asks for %s at %s: %v, want %v", user, length, scope, err, want)
+				}
+				if err == nil {
+					m.requests[id] = &modelRequest{user: user, scope: scope, length: length, deadline: now.Add(2 * time.Hour), needed: m.law.needed(scope), wider: m.law.wider, votes: map[string]bool{}}
+					requests = append(requests, id)
+				}
+			case 2, 3, 4:
+				id := pick("request", requests)
+				digest := lockkeeper.Digest("other")
+				if r := c.Requests[id]; r != nil && rapid.IntRange(0, 9).Draw(rt, "digest") > 0 {
+					digest = r.Digest
+				}
+				approve := rapid.IntRange(0, 9).Draw(rt, "approve") > 0
+				err := step(user, decideRequest{id, approve, digest, ""})
+				r := m.requests[id]
+				if err == nil && (r == nil || !m.law.leads[user] || personIn(user) == personIn(r.user) || digest == "other" || !now.Before(r.deadline)) {
+					rt.Fatalf("%s decided on %s (invariant 3, 4 or 5)", user, id)
+				}
+				if err == nil && approve {
+					r.votes[user] = true
+				} else if err == nil {
+					delete(m.requests, id)
+				} else if r != nil && m.law.leads[user] && personIn(user) != personIn(r.user) && digest != "other" && now.Before(r.deadline) && codeOf(err) != "already_approved" {
+					rt.Fatalf("%s may not decide on %s: %v", user, id, err)
+				}
+			case 5, 6:
+				id := pick("request", requests)
+				r := m.requests[id]
+				by := user
+				if r != nil && rapid.IntRange(0, 4).Draw(rt, "own") > 0 {
+					by = r.user
+				}
+				activation := fmt.Sprint("a-", n)
+				err := step(by, beginActivation{id, activation})
+				want := r != nil && by == r.user && m.ready(r, now)
+				if (err == nil) != want {
+					rt.Fatalf("%s begins %s (%+v): %v, want %v", by, id, r, err, want)
+				}
+				if err == nil {
+					m.activations[activation] = &modelActivation{r.user, r.scope, now.Add(r.length), r.wider}
+					delete(m.requests, id)
+					activations = append(activations, activation)
+				}
+			case 7:
+				id := pick("activation", activations)
+				a, err := m.activations[id], step(user, endActivation{id, "enough"})
+				want := a != nil && (a.user == user || m.law.leads[user] || user == "dora")
+				if _, still := c.Activations[id]; err == nil && still || (err == nil) != want {
+					rt.Fatalf("%s ends %s (%+v): %v, want %v", user, id, a, err, want)
+				}
+				if err == nil {
+					delete(m.activations, id)
+				}
+			case 8:
+				m.law = rapid.SampledFrom(all).Draw(rt, "law")
+				c.rules = m.law.rules
+			case 9:
+				now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, 9 * time.Minute, 50 * time.Minute, 3 * time.Hour}).Draw(rt, "later"))
+				if rapid.Bool().Draw(rt, "sweep") {
+					step("", sweep{})
+					maps.DeleteFunc(m.requests, func(_ string, r *modelRequest) bool { return !now.Before(r.deadline) })
+					maps.DeleteFunc(m.activations, func(_ string, a *modelActivation) bool { return !now.Before(a.ends) })
+				}
+			}
+			for _, u := range []string{"ann", "bob", "cat"} {
+				for _, s := range scopes {
+					for _, action := range []lockkeeper.Action{lockkeeper.StartDeployments, lockkeeper.ApproveDeployments, lockkeeper.WriteAccess} {
+						if d := c.check(u, action, s, now); d.Passed(now) != m.may(u, action, s, now) || d.Passed(now) != (d.Verdict == lockkeeper.Pass) {
+							rt.Fatalf("%s %s at %s: %s, the model says %v", u, action, s, d.Sentence, m.may(u, action, s, now))
+						} else if d.Until != nil && d.Verdict == lockkeeper.Pass && c.check(u, action, s, *d.Until).Passed(*d.Until) && m.onlyOne(u, now) {
+							rt.Fatalf("%s %s at %s holds past %s", u, action, s, d.Until)
+						}
+					}
+				}
+			}
+		}
+		one, _ := c.Digest()
+		if two, _ := mirror.Digest(); one != two {
+			rt.Fatal("the state is not the fold of the journal (invariant 1)")
+		}
+	})
+	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false"} {
+		if seen[must] == 0 {
+			t.Errorf("never saw %s (saw %v)", must, seen)
+		}
+	}
+}
+
+// onlyOne reports whether a user has one activation at most, so that its end is
+// the end of the right.
+func (m *accessModel) onlyOne(user string, now lockkeeper.Moment) bool {
+	n := 0
+	for _, a := range m.activations {
+		if a.user == user && now.Before(a.ends) {
+			n++
+		}
+	}
+	return n <= 1
+}
+
+// firstEntry starts a journal.
+type firstEntry struct{}
+
+func (firstEntry) name() string  { return "first" }
+func (firstEntry) about() string { return "" }
+func (firstEntry) decide(*world, Caller, lockkeeper.Moment) ([]event, any, error) {
+	return []event{&journalStarted{Log: Log{Origin: "access"}}}, nil, nil
+}

@@ -1,0 +1,309 @@
+package keeper
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+)
+
+// requestFacts are what the approvals of a request are judged on, given the checks
+// that are asked for. The requester is whom the gate excludes.
+func (w *world) requestFacts(r *Request, checks []catalog.Check, now lockkeeper.Moment) gate.Facts {
+	f := gate.Facts{Environment: catalog.Environment{Name: r.Role, Checks: checks}, Opened: r.Opened, Deadline: r.Deadline,
+		About:      fmt.Sprintf("activations of %s at %s", r.Role, r.Scope),
+		Initiators: []gate.Initiator{{User: r.User, Account: r.User, Persons: w.everybody(r.User, r.Persons), Right: lockkeeper.Decision{Verdict: lockkeeper.Pass}}}}
+	for _, v := range r.Votes {
+		if v.Digest == r.Digest {
+			f.Votes = append(f.Votes, w.requestBallot(r, checks, v, now))
+		}
+	}
+	return f
+}
+
+// everybody are the persons that a user is now, and those that he was before.
+func (w *world) everybody(user string, before []lockkeeper.Person) []lockkeeper.Person {
+	out := slices.Clone(before)
+	for _, p := range w.persons(user) {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (w *world) requestBallot(r *Request, checks []catalog.Check, v Vote, now lockkeeper.Moment) gate.Vote {
+	return gate.Vote{User: v.User, Counts: countsAs(v.Persons), Persons: w.everybody(v.User, v.Persons), At: v.At,
+		Groups: w.askedGroups(catalog.Environment{Checks: checks}, v.User), Right: w.stillMay(v, lockkeeper.ApproveActivations, r.Scope, now)}
+}
+
+// stillMay decides whether a voter's right holds now. A right that he had
+// activated at the vote holds as long as he is eligible for it: nobody has to stay
+// activated until others have voted, and whoever loses the eligibility, or the
+// activation to somebody who revokes it, loses the vote.
+func (w *world) stillMay(v Vote, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) lockkeeper.Decision {
+	d := w.check(v.User, action, scope, now)
+	if d.Passed(now) || v.Activation == "" || d.Code != "not_granted" || !w.rules.Access.RoleAllows(v.Role, action) {
+		return d
+	}
+	if e := w.rules.Access.Eligible(v.User, v.Role, scope, now); e.Passed(now) {
+		return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated_then", Until: e.Until, Because: []lockkeeper.Decision{e},
+			Sentence: fmt.Sprintf("%s had activated %s when he voted (%s), and is eligible for it still.", v.User, v.Role, v.Activation)}
+	}
+	return d
+}
+
+// judgeRequest decides whether a request may be begun now. Everything is live: the
+// requester's eligibility, the rules, the approvers' rights. What the rules asked
+// for when the request was made goes on being asked for beside what they ask now.
+func (w *world) judgeRequest(r *Request, now lockkeeper.Moment) lockkeeper.Decision {
+	d := w.demandsOn(r.Role, r.Scope)
+	because := []lockkeeper.Decision{w.rules.Access.Eligible(r.User, r.Role, r.Scope, now), d.fits(r), w.unwidened(r)}
+	because = append(because, gate.Approvals(w.requestFacts(r, d.approvals, now), now)...)
+	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: d.approvals}}, r.Terms); differs {
+		because = append(because, gate.AsOpened(w.requestFacts(r, then.Environment.Checks, now), now))
+	}
+	if now.Before(r.Deadline) {
+		deadline := r.Deadline
+		because = append(because, lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Pass, Code: "in_time", Until: &deadline, Sentence: fmt.Sprintf("It may be begun until %s.", r.Deadline)})
+	} else {
+		because = append(because, lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Fail, Code: "timed_out", Sentence: fmt.Sprintf("It waited until %s.", r.Deadline), Next: "Ask again."})
+	}
+	return lockkeeper.All("activating "+r.Role+" at "+string(r.Scope), "Everything that activating it takes is there.", because...)
+}
+
+// unwidened refuses a role that allows more than when it was asked for: what was
+// approved was the smaller one.
+func (w *world) unwidened(r *Request) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "role", Verdict: lockkeeper.Pass, Code: "role_as_asked", Sentence: "The role allows nothing that it did not allow when it was asked for."}
+	for _, a := range w.rules.Access.RoleActions(r.Role) {
+		if !slices.Contains(r.Actions, a) {
+			d.Verdict, d.Code = lockkeeper.Fail, "role_widened"
+			d.Sentence = fmt.Sprintf("The role %s allows %s since, which was not asked for.", r.Role, a)
+			d.Next = "Ask again."
+			return d
+		}
+	}
+	return d
+}
+
+// openRequest asks to activate a role.
+type openRequest struct {
+	ID     string           `json:"-"`
+	Role   string           `json:"role"`
+	Scope  lockkeeper.Scope `json:"scope"`
+	For    time.Duration    `json:"for"`
+	Reason string           `json:"reason,omitempty"`
+	Ticket string           `json:"ticket,omitempty"`
+}
+
+func (openRequest) name() string    { return "request.open" }
+func (c openRequest) about() string { return "requests" }
+
+func (c openRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if by.User == "" {
+		return nil, nil, errPersonNeeded()
+	}
+	if len(c.Reason) > maxReason || len(c.Ticket) > maxReason {
+		return nil, nil, lockkeeper.Invalid.Errorf("reason_long", "The reason and the ticket have at most %d bytes.", maxReason)
+	}
+	if c.For < time.Minute || c.For%time.Second != 0 {
+		return nil, nil, lockkeeper.Invalid.Errorf("duration_malformed", "An activation lasts whole seconds, and a minute at least.").WithNext("Ask for --for 1h.")
+	}
+	waiting := 0
+	for _, r := range w.Requests {
+		if r.User == by.User {
+			waiting++
+		}
+	}
+	if waiting >= maxRequests {
+		return nil, nil, lockkeeper.Limited.Errorf("requests_many", "%d requests of yours wait.", waiting).WithNext("Withdraw some: lockkeeper requests list")
+	}
+	d := w.demandsOn(c.Role, c.Scope)
+	r := Request{ID: c.ID, User: by.User, Persons: w.persons(by.User), Role: c.Role, Actions: w.rules.Access.RoleActions(c.Role), Scope: c.Scope, For: c.For,
+		Reason: c.Reason, Ticket: c.Ticket, Opened: now, Deadline: now.Add(d.patience), Terms: d.approvals}
+	var err error
+	if r.Digest, err = r.digest(); err != nil {
+		return nil, nil, lockkeeper.Invalid.Errorf("request_malformed", "The request has no digest: %v.", err)
+	}
+	verdict := w.judgeRequest(&r, now)
+	if verdict.Verdict == lockkeeper.Fail || verdict.Verdict == lockkeeper.Error {
+		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	}
+	return []event{&requestOpened{Request: r, Decision: verdict, Revision: w.Revision.Number}}, opened{r.ID}, nil
+}
+
+// asked finds a request that waits.
+func (w *world) asked(id string) (*Request, error) {
+	r := w.Requests[id]
+	if r == nil {
+		return nil, lockkeeper.Conflict.Errorf("request_closed", "The request %.40s does not exist or waits no more.", id).WithNext("List them: lockkeeper requests list").WithField(id)
+	}
+	return r, nil
+}
+
+// decideRequest is a person's verdict on somebody else's request.
+type decideRequest struct {
+	Request string            `json:"request"`
+	Approve bool              `json:"approve"`
+	Digest  lockkeeper.Digest `json:"digest"`
+	Comment string            `json:"comment,omitempty"`
+}
+
+func (c decideRequest) name() string {
+	if c.Approve {
+		return "request.approve"
+	}
+	return "request.deny"
+}
+func (c decideRequest) about() string { return requestSubject(c.Request) }
+
+func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	r, err := w.asked(c.Request)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(c.Comment) > maxComment:
+		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The comment has %d bytes, more than %d.", len(c.Comment), maxComment)
+	case c.Digest != r.Digest:
+		return nil, nil, lockkeeper.Conflict.Errorf("ask_differs", "The verdict is on another request than this one.").WithNext("Look at the request again and decide on what you see.")
+	case !now.Before(r.Deadline):
+		return nil, nil, lockkeeper.Conflict.Errorf("timed_out", "The request waited until %s.", r.Deadline)
+	}
+	live := w.demandsOn(r.Role, r.Scope).approvals
+	mine := w.voteOf(by, c.Approve, r.Digest, lockkeeper.ApproveActivations, r.Scope, now)
+	ballot, err := w.takesRequest(r, live, mine, now)
+	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: live}}, r.Terms); err != nil && differs {
+		if b, e := w.takesRequest(r, then.Environment.Checks, mine, now); e == nil {
+			ballot, err = b, nil
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if !c.Approve {
+		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
+	}
+	return []event{&requestApproved{ID: r.ID, User: by.User, Digest: r.Digest, Comment: c.Comment, Persons: mine.Persons, Right: ballot.Right,
+		Activation: mine.Activation, Role: mine.Role, Revision: w.Revision.Number}}, opened{r.ID}, nil
+}
+
+// voteOf is a vote by the caller now, with the activation that his right rests on.
+func (w *world) voteOf(by Caller, approve bool, digest lockkeeper.Digest, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) Vote {
+	v := Vote{User: by.User, Approve: approve, Digest: digest, At: now, Persons: w.persons(by.User)}
+	if _, id := w.checkBy(by.User, action, scope, now); id != "" {
+		v.Activation, v.Role = id, w.Activations[id].Role
+	}
+	return v
+}
+
+// takesRequest says, as a ballot, how the checks take a vote, or why they do not.
+// A denial needs the right and a place among those who are asked, where anybody
+// is.
+func (w *world) takesRequest(r *Request, checks []catalog.Check, mine Vote, now lockkeeper.Moment) (gate.Vote, error) {
+	f := w.requestFacts(r, checks, now)
+	return taken(f, w.requestBallot(r, checks, mine, now), mine.Approve, now)
+}
+
+// beginActivation starts the time of an activation, or gives the reasons why not.
+type beginActivation struct {
+	Request string `json:"request"`
+	ID      string `json:"-"`
+}
+
+func (beginActivation) name() string    { return "activation.begin" }
+func (c beginActivation) about() string { return requestSubject(c.Request) }
+
+func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	r, err := w.asked(c.Request)
+	if err != nil {
+		return nil, nil, err
+	}
+	if by.User != r.User {
+		return nil, nil, lockkeeper.Forbidden.Errorf("request_of_another", "Only %s may begin what %s asked for.", r.User, r.User)
+	}
+	verdict := w.judgeRequest(r, now)
+	if !verdict.Passed(now) {
+		kind := lockkeeper.Forbidden
+		if verdict.Verdict == lockkeeper.Wait {
+			kind = lockkeeper.Conflict
+		}
+		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	}
+	active := 0
+	for _, a := range w.Activations {
+		if a.User == by.User && now.Before(a.Ends) {
+			active++
+		}
+	}
+	if active >= maxActivations {
+		return nil, nil, lockkeeper.Limited.Errorf("activations_many", "%d activations of yours are alive.", active).WithNext("End some: lockkeeper activations list")
+	}
+	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For)}
+	return []event{&activationBegun{Activation: a, Digest: r.Digest, Decision: verdict, Revision: w.Revision.Number}}, opened{a.ID}, nil
+}
+
+// withdrawRequest takes one's request back.
+type withdrawRequest struct{ Request string }
+
+func (withdrawRequest) name() string    { return "request.withdraw" }
+func (c withdrawRequest) about() string { return requestSubject(c.Request) }
+func (c withdrawRequest) decide(w *world, by Caller, _ lockkeeper.Moment) ([]event, any, error) {
+	r, err := w.asked(c.Request)
+	if err != nil {
+		return nil, nil, err
+	}
+	if by.User != r.User {
+		return nil, nil, lockkeeper.Forbidden.Errorf("request_of_another", "Only %s may withdraw it.", r.User).WithNext("Deny it: lockkeeper requests deny %s", r.ID)
+	}
+	return []event{&requestClosed{ID: r.ID, Status: requestWithdrawn, User: by.User, Revision: w.Revision.Number}}, opened{r.ID}, nil
+}
+
+// endActivation ends one's own activation, or somebody else's. Nothing stands
+// before it but the right to do so: no limit, no rule, no eligibility.
+type endActivation struct {
+	Activation string `json:"activation"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+func (endActivation) name() string    { return "activation.end" }
+func (c endActivation) about() string { return activationSubject(c.Activation) }
+func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	a := w.Activations[c.Activation]
+	if a == nil {
+		return nil, nil, lockkeeper.Conflict.Errorf("activation_over", "The activation %.40s does not exist or is over.", c.Activation).WithField(c.Activation)
+	}
+	if len(c.Reason) > maxReason {
+		return nil, nil, lockkeeper.Invalid.Errorf("reason_long", "The reason has at most %d bytes.", maxReason)
+	}
+	ev := &activationEnded{ID: a.ID, Holder: a.User, Status: activationDeactivated, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}
+	if by.User != a.User {
+		right, err := w.may(by, lockkeeper.RevokeActivations, a.Scope, now)
+		if err != nil {
+			return nil, nil, err
+		}
+		ev.Status, ev.Decision = activationRevoked, right
+	}
+	return []event{ev}, opened{a.ID}, nil
+}
+
+// overdueAccess writes down what arithmetic has ended already: requests out of
+// patience and activations out of time.
+func (w *world) overdueAccess(now lockkeeper.Moment) []event {
+	var out []event
+	for _, id := range slices.Sorted(maps.Keys(w.Requests)) {
+		if r := w.Requests[id]; !now.Before(r.Deadline) {
+			out = append(out, &requestClosed{ID: id, Status: requestTimedOut, Reason: fmt.Sprintf("It waited until %s.", r.Deadline), Revision: w.Revision.Number})
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.Activations)) {
+		if a := w.Activations[id]; !now.Before(a.Ends) {
+			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number})
+		}
+	}
+	return out[:min(len(out), maxSwept)]
+}

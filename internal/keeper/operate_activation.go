@@ -1,0 +1,205 @@
+package keeper
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+)
+
+// OpenRequest is what a person asks for.
+type OpenRequest struct {
+	Role   string
+	Scope  lockkeeper.Scope
+	For    time.Duration // whole seconds
+	Reason string
+	Ticket string
+}
+
+// RequestActivation asks to activate a role for the caller, and returns the
+// request's id. key, if not "", makes a retry give the same request.
+func (k *Keeper) RequestActivation(ctx context.Context, by Caller, key string, o OpenRequest) (string, error) {
+	answer, err := do[opened](ctx, k, by, key, openRequest{newID("r"), o.Role, o.Scope, o.For, o.Reason, o.Ticket})
+	return answer.ID, err
+}
+
+// DecideRequest approves or denies the request with the digest that the caller saw.
+func (k *Keeper) DecideRequest(ctx context.Context, by Caller, id string, approve bool, digest lockkeeper.Digest, comment string) error {
+	_, err := do[opened](ctx, k, by, "", decideRequest{id, approve, digest, comment})
+	return err
+}
+
+// BeginActivation starts the time of what was asked for, and returns the
+// activation. It refuses with Conflict while approvals are missing, and the
+// refusal's decision says which.
+func (k *Keeper) BeginActivation(ctx context.Context, by Caller, request string) (Activation, error) {
+	answer, err := do[opened](ctx, k, by, "", beginActivation{request, newID("a")})
+	if err != nil {
+		return Activation{}, err
+	}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if a := k.state.Activations[answer.ID]; a != nil {
+		return *a, nil
+	}
+	return Activation{}, lockkeeper.Conflict.Errorf("activation_over", "The activation %s is over already.", answer.ID)
+}
+
+// WithdrawRequest takes the caller's request back.
+func (k *Keeper) WithdrawRequest(ctx context.Context, by Caller, id string) error {
+	_, err := do[opened](ctx, k, by, "", withdrawRequest{id})
+	return err
+}
+
+// EndActivation ends the caller's own activation, or somebody else's.
+func (k *Keeper) EndActivation(ctx context.Context, by Caller, id, reason string) error {
+	_, err := do[opened](ctx, k, by, "", endActivation{id, reason})
+	return err
+}
+
+// A RequestView is a request and how it stands now.
+type RequestView struct {
+	Request
+	Verdict lockkeeper.Decision
+}
+
+// Requests lists the requests that wait and that the caller made, may decide, or
+// may see, oldest first.
+func (k *Keeper) Requests(by Caller) ([]RequestView, error) {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if by.User == "" {
+		return nil, errPersonNeeded()
+	}
+	out := []RequestView{}
+	for _, r := range w.Requests {
+		if r.User == by.User || w.maySee(by, r.Scope, now) {
+			out = append(out, RequestView{*r.clone(), w.judgeRequest(r, now)})
+		}
+	}
+	slices.SortFunc(out, func(a, b RequestView) int {
+		return cmp.Or(a.Opened.Time().Compare(b.Opened.Time()), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
+}
+
+// Request is one request that waits, for whoever may see it.
+func (k *Keeper) Request(by Caller, id string) (RequestView, error) {
+	list, err := k.Requests(by)
+	if err != nil {
+		return RequestView{}, err
+	}
+	for _, r := range list {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return RequestView{}, lockkeeper.NotFound.Errorf("request_missing", "No request %.40q waits that you may see.", id).WithNext("List them: lockkeeper requests list")
+}
+
+// WaitRequest returns the request as soon as its verdict differs from what the
+// caller saw, given by Seen, or when ctx ends.
+func (k *Keeper) WaitRequest(ctx context.Context, by Caller, id, seen string) (RequestView, error) {
+	for {
+		k.mu.RLock()
+		changed := k.changed
+		k.mu.RUnlock()
+		v, err := k.Request(by, id)
+		if err != nil || seen == "" || v.Seen() != seen {
+			return v, err
+		}
+		pause := time.NewTimer(time.Second) // a verdict may change by time alone
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return v, nil
+		case <-changed:
+			select {
+			case <-ctx.Done():
+			case <-time.After(lookPause):
+			}
+		case <-pause.C:
+		case <-k.done:
+			pause.Stop()
+			return v, k.Fault()
+		}
+		pause.Stop()
+	}
+}
+
+// Seen stands for what a view shows: equal for views that show the same.
+func (v RequestView) Seen() string {
+	b, err := marshal(v.Verdict)
+	if err != nil {
+		return ""
+	}
+	return lockkeeper.DigestOf(b).Hex()[:24]
+}
+
+// Activations lists the activations that are alive now and that the caller holds
+// or may see, those that end first before the others.
+func (k *Keeper) Activations(by Caller) ([]Activation, error) {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if by.User == "" {
+		return nil, errPersonNeeded()
+	}
+	out := []Activation{}
+	for _, a := range w.Activations {
+		if now.Before(a.Ends) && (a.User == by.User || w.maySee(by, a.Scope, now)) {
+			out = append(out, *a)
+		}
+	}
+	slices.SortFunc(out, func(a, b Activation) int {
+		return cmp.Or(a.Ends.Time().Compare(b.Ends.Time()), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
+}
+
+// An Eligibility is what somebody may activate, and what that takes.
+type Eligibility struct {
+	Assignment catalog.Assignment
+	Longest    time.Duration
+	Reason     bool // he has to say why
+	Tickets    []string
+	Approvals  []catalog.Check
+}
+
+// Eligibilities lists what the caller may activate now.
+func (k *Keeper) Eligibilities(by Caller) ([]Eligibility, error) {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if by.User == "" {
+		return nil, errPersonNeeded()
+	}
+	out := []Eligibility{}
+	for _, a := range w.rules.Access.Eligibilities(by.User, now) {
+		d := w.demandsOn(a.Role, a.Scope)
+		e := Eligibility{Assignment: a, Longest: d.longest, Reason: d.reason, Approvals: d.approvals}
+		for _, r := range d.rules {
+			if r.Ticket != "" {
+				e.Tickets = append(e.Tickets, r.Ticket)
+			}
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// maySee reports whether the caller may see requests and activations at a scope.
+func (w *world) maySee(by Caller, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
+	return w.allowed(by.User, lockkeeper.ReadActivations, scope, now) || w.allowed(by.User, lockkeeper.ApproveActivations, scope, now)
+}
+
+func errPersonNeeded() error {
+	return lockkeeper.Forbidden.Errorf("person_needed", "Only a person who has signed in may do this.").WithNext("Run: lockkeeper login")
+}
