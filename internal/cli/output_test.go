@@ -22,6 +22,8 @@ var wrong = map[string][]string{
 	"catalog roles": {"nobody"}, "catalog show": {}, "claim": {"d-x", "--", "true"},
 	"completion bash": {"x"}, "completion fish": {"x"}, "completion powershell": {"x"}, "completion zsh": {"x"},
 	"delegate": {"d-x", "--to", "eve"}, "deploy": {"--environment", "test", "--artifact", "app=sha256:" + strings.Repeat("0", 64), "--", "true"},
+	"activate": {"operator"}, "eligible": {}, "requests list": {}, "requests show": {"r-x"}, "requests approve": {"r-x"}, "requests deny": {"r-x"}, "requests withdraw": {"r-x"},
+	"requests begin": {"r-x"}, "activations list": {}, "activations end": {"a-x"},
 	"deployments cancel": {"d-x"}, "deployments revoke": {"d-x", "--reason", "r"}, "withdraw": {"d-x"}, "deployments list": {}, "deployments show": {"d-x"}, "deployments watch": {"d-x"},
 	"end": {"d-x", "--handle-file", "NOTHING/h", "--exit-code", "0"}, "help": {"elephant"},
 	"journal checkpoint": {"--data", "NOTHING"}, "journal export": {"--data", "NOTHING"}, "journal prove": {"--data", "NOTHING", "1"}, "journal show": {"--data", "NOTHING"}, "journal verify": {"--data", "NOTHING"},

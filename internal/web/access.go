@@ -75,10 +75,14 @@ func (s *Server) can(_ context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Keeper.Can(by, user, action, scope); err != nil {
+	verdict, err := s.Keeper.Can(by, user, action, scope)
+	if err != nil {
 		return nil, err
 	}
 	d, paths := s.Keeper.Rules().Access.Explain(who, action, scope, lockkeeper.MomentOf(time.Now()))
+	if user != "" {
+		d = verdict // which knows what he has activated, too
+	}
 	out := api.Can{Decision: d, Principal: who.String(), Paths: []api.Path{}}
 	for _, p := range paths {
 		if p.Groups == nil {

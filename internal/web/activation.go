@@ -1,0 +1,166 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+)
+
+// registerActivations is the table of what people activate.
+func (s *Server) registerActivations() {
+	route(s, http.MethodGet, "/eligibilities", "eligibilities", "What one may activate, and what that takes", s.eligibilities)
+	route(s, http.MethodPost, "/requests", "open-request", "Ask to activate a role", s.openRequest)
+	route(s, http.MethodGet, "/requests", "list-requests", "The requests that wait: one's own, and those that one may see", s.requests)
+	route(s, http.MethodGet, "/requests/{id}", "request", "One request that waits, or what next differs from it", s.request)
+	route(s, http.MethodPost, "/requests/{id}/approve", "approve-request", "Approve somebody else's request", s.decideRequest(true))
+	route(s, http.MethodPost, "/requests/{id}/deny", "deny-request", "Deny somebody else's request", s.decideRequest(false))
+	route(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
+	route(s, http.MethodPost, "/requests/{id}/begin", "begin-activation", "Begin what was asked for: its time starts", s.begin)
+	route(s, http.MethodGet, "/activations", "list-activations", "What is active now: one's own, and what one may see", s.activations)
+	route(s, http.MethodPost, "/activations/{id}/end", "end-activation", "End one's activation, or somebody else's", s.endActivation)
+}
+
+func (s *Server) eligibilities(_ context.Context, in *Credential) (*reply[api.Eligibilities], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Keeper.Eligibilities(by)
+	out := api.Eligibilities{Eligibilities: []api.Eligibility{}}
+	for _, e := range list {
+		one := api.Eligibility{Assignment: e.Assignment.Name, Role: e.Assignment.Role, Scope: e.Assignment.Scope, End: e.Assignment.End,
+			Seconds: int64(e.Longest / time.Second), Reason: e.Reason, Tickets: e.Tickets, Approvals: []api.AskedApproval{}}
+		for _, c := range e.Approvals {
+			one.Approvals = append(one.Approvals, api.AskedApproval{Name: c.Name, Count: c.Approval.Count, Groups: c.Approval.Groups, After: c.Approval.After, Instructions: c.Approval.Instructions})
+		}
+		out.Eligibilities = append(out.Eligibilities, one)
+	}
+	return &reply[api.Eligibilities]{out}, err
+}
+
+func (s *Server) openRequest(ctx context.Context, in *struct {
+	Credential
+	Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
+	Body api.OpenRequest
+}) (*reply[api.Request], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	b := in.Body
+	id, err := s.Keeper.RequestActivation(ctx, by, in.Key, keeper.OpenRequest{Role: b.Role, Scope: b.Scope, For: time.Duration(b.Seconds) * time.Second, Reason: b.Reason, Ticket: b.Ticket})
+	if err != nil {
+		return nil, err
+	}
+	return s.showRequest(by, id)
+}
+
+func (s *Server) showRequest(by keeper.Caller, id string) (*reply[api.Request], error) {
+	v, err := s.Keeper.Request(by, id)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.Request]{renderRequest(v)}, nil
+}
+
+func (s *Server) requests(_ context.Context, in *Credential) (*reply[api.Requests], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Keeper.Requests(by)
+	out := api.Requests{Requests: []api.Request{}}
+	for _, r := range list {
+		out.Requests = append(out.Requests, renderRequest(r))
+	}
+	return &reply[api.Requests]{out}, err
+}
+
+func (s *Server) request(ctx context.Context, in *struct {
+	Credential
+	ID   string `path:"id" maxLength:"63"`
+	Seen string `query:"seen" maxLength:"64" doc:"what the caller saw; the reply waits until something differs"`
+	Wait int    `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait at most"`
+}) (*reply[api.Request], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.patience(ctx, min(time.Duration(in.Wait)*time.Second, longestWait))
+	defer cancel()
+	v, err := s.Keeper.WaitRequest(ctx, by, in.ID, in.Seen)
+	if err != nil {
+		return nil, err
+	}
+	return &reply[api.Request]{renderRequest(v)}, nil
+}
+
+func (s *Server) decideRequest(approve bool) func(context.Context, *about[api.Vote]) (*struct{}, error) {
+	return func(ctx context.Context, in *about[api.Vote]) (*struct{}, error) {
+		by, err := s.person(in.Authorization)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.Keeper.DecideRequest(ctx, by, in.ID, approve, in.Body.Digest, in.Body.Comment)
+	}
+}
+
+func (s *Server) withdrawRequest(ctx context.Context, in *struct {
+	Credential
+	ID string `path:"id" maxLength:"63"`
+}) (*struct{}, error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Keeper.WithdrawRequest(ctx, by, in.ID)
+}
+
+func (s *Server) begin(ctx context.Context, in *struct {
+	Credential
+	ID string `path:"id" maxLength:"63"`
+}) (*reply[api.Activation], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.Keeper.BeginActivation(ctx, by, in.ID)
+	return &reply[api.Activation]{renderActivation(a)}, err
+}
+
+func (s *Server) activations(_ context.Context, in *Credential) (*reply[api.Activations], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Keeper.Activations(by)
+	out := api.Activations{Activations: []api.Activation{}}
+	for _, a := range list {
+		out.Activations = append(out.Activations, renderActivation(a))
+	}
+	return &reply[api.Activations]{out}, err
+}
+
+func (s *Server) endActivation(ctx context.Context, in *about[api.EndActivation]) (*struct{}, error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Keeper.EndActivation(ctx, by, in.ID, in.Body.Reason)
+}
+
+func renderRequest(v keeper.RequestView) api.Request {
+	r := api.Request{ID: v.ID, User: v.User, Role: v.Role, Actions: v.Actions, Scope: v.Scope, Seconds: int64(v.For / time.Second), Reason: v.Reason, Ticket: v.Ticket,
+		Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline, Approvals: []api.Approval{}, Verdict: v.Verdict, Seen: v.Seen()}
+	for _, a := range v.Votes {
+		r.Approvals = append(r.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
+	}
+	return r
+}
+
+func renderActivation(a keeper.Activation) api.Activation {
+	return api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends}
+}
