@@ -6,7 +6,7 @@ import "github.com/lockkeeper/lockkeeper"
 type OpenRequest struct {
 	Role    string           `json:"role" maxLength:"63"`
 	Scope   lockkeeper.Scope `json:"scope" maxLength:"600"`
-	Seconds int64            `json:"seconds" minimum:"60" maximum:"86400" doc:"how long, from when it is begun"`
+	Seconds int64            `json:"seconds" maximum:"86400" doc:"how long, from when it is begun"`
 	Reason  string           `json:"reason,omitempty" maxLength:"1000"`
 	Ticket  string           `json:"ticket,omitempty" maxLength:"1000"`
 }
@@ -26,7 +26,17 @@ type Request struct {
 	Deadline  lockkeeper.Moment   `json:"deadline" doc:"until when it may be approved and begun"`
 	Approvals []Approval          `json:"approvals"`
 	Verdict   lockkeeper.Decision `json:"verdict" doc:"how it stands now"`
+	End       *RequestEnd         `json:"end,omitempty"`
 	Seen      string              `json:"seen" doc:"give it back to wait for what differs from this"`
+}
+
+// RequestEnd is how a request ended.
+type RequestEnd struct {
+	At         lockkeeper.Moment `json:"at"`
+	Status     string            `json:"status" enum:"begun,denied,withdrawn,timed_out"`
+	User       string            `json:"user,omitempty" doc:"who ended it"`
+	Reason     string            `json:"reason,omitempty"`
+	Activation string            `json:"activation,omitempty" doc:"that was begun"`
 }
 
 // Requests is a list, oldest first.

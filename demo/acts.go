@@ -99,6 +99,33 @@ role: release-manager
 principal: group:release-managers
 scope: /projects/payments
 ---
+# What nobody holds by himself: ann may ask for it, and bob approves
+kind: Role
+name: operator
+actions: [freezes/write, deployments/cancel]
+---
+kind: Assignment
+name: payments-operators
+role: operator
+principal: group:developers
+scope: /projects/payments
+eligible: true
+---
+kind: Assignment
+name: payments-approvers
+role: access-approver
+principal: group:release-managers
+scope: /projects/payments
+---
+kind: ActivationRule
+name: operators
+role: operator
+scope: /projects/payments
+longest: 2h
+approvals:
+  - name: manager
+    approval: {count: 1, groups: [release-managers]}
+---
 # What there is
 kind: Project
 name: payments

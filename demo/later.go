@@ -144,3 +144,37 @@ func (s *story) recovery() error {
 	say("She takes bob's right away again, and confirms revision %s. The log goes on as another epoch.", revision)
 	return nil
 }
+
+// privileged lets ann have a right for an hour that nobody holds by himself.
+func (s *story) privileged() error {
+	const stop, at = "freezes/write", "/projects/payments/environments/production"
+	out, err := s.expect(4, s.as("ann"), []string{"can", "ann", stop, at}, "lockkeeper activate operator")
+	if err != nil {
+		return err
+	}
+	say("May ann freeze production? Not now. %s", lineWith(out, "You may activate"))
+	ask := []string{"activate", "operator", "--scope", at, "--for", "1h", "--reason", "INC-4711: payments are booked twice", "--later"}
+	if out, err = s.expect(0, s.as("ann"), ask, "waits"); err != nil {
+		return err
+	}
+	id := regexp.MustCompile(`r-[a-z0-9]+`).FindString(out)
+	if _, err = s.expect(4, s.as("ann"), []string{"requests", "approve", id}, "own"); err != nil {
+		return err
+	}
+	if _, err = s.expect(0, s.as("bob"), []string{"requests", "approve", id, "--comment", "seen the incident"}, "Approved."); err != nil {
+		return err
+	}
+	if out, err = s.expect(0, s.as("ann"), []string{"requests", "begin", id}, "has activated operator"); err != nil {
+		return err
+	}
+	say("She asks; bob approves, she cannot. %s", lineWith(out, "has activated"))
+	if _, err = s.expect(0, s.as("ann"), []string{"can", "ann", stop, at}, "[activated]"); err != nil {
+		return err
+	}
+	if _, err = s.expect(0, s.as("dora"), []string{"activations", "end", regexp.MustCompile(`a-[a-z0-9]+`).FindString(out), "--reason", "the incident is over"}, "Ended."); err != nil {
+		return err
+	}
+	_, err = s.expect(4, s.as("ann"), []string{"can", "ann", stop, at}, "not_granted")
+	say("Dora ends it sooner, and ann may no more. Left alone, it would have ended by the clock.")
+	return err
+}

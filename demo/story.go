@@ -90,6 +90,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"The deployment is over: no new token, and the old one dies by the clock", s.after},
 		{"Waiting without an agent: one job asks, a later one claims; and a rejection", s.detached},
 		{"Rules and minds move while an ask waits: nothing helps it, and an approval can be taken back", s.moving},
+		{"Nobody holds a privileged right by himself: one is asked for, approved, and ends", s.privileged},
 		{"The receipt is verified offline, the journal too, and one flipped byte is caught", s.proof},
 		{"An older copy of the database comes back, and brings nothing back", s.recovery},
 	} {

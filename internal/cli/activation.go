@@ -31,6 +31,9 @@ one that you are eligible at, and a shorter time, are always possible.`}
 	c.Flags().BoolVar(&later, "later", false, "only ask; begin it later with `requests begin`")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait for the approvals; 0: as long as the request may wait")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if length%time.Second != 0 {
+			return lockkeeper.Invalid.Errorf("duration_malformed", "An activation lasts whole seconds, and %s is not.", length).WithNext("Ask for --for 1h.")
+		}
 		in.Role, in.Scope, in.Seconds = args[0], lockkeeper.Scope(scope), int64(length/time.Second)
 		client, err := a.person()
 		if err != nil {
@@ -80,6 +83,9 @@ func (a *app) begin(ctx context.Context, client api.Client, r api.Request, timeo
 			return active, err
 		}
 	}
+	if r.End != nil {
+		return active, lockkeeper.Conflict.Errorf(r.Verdict.Code, "%s", r.Verdict.Sentence).WithNext("%s", r.Verdict.Next).WithField(r.ID)
+	}
 	return active, client.Call(ctx, "POST", "/requests/"+pathEscape(r.ID)+"/begin", nil, &active)
 }
 
@@ -118,7 +124,7 @@ func printEligibility(w io.Writer, e api.Eligibility) {
 		fmt.Fprintf(w, "  a ticket of the form %s\n", printable(t))
 	}
 	for _, p := range e.Approvals {
-		fmt.Fprintf(w, "  %d approvals of %s (%s) %s\n", p.Count, strings.Join(p.Groups, ", "), p.Name, printable(p.Instructions))
+		fmt.Fprintf(w, "  approvals of %s: %d (%s) %s\n", strings.Join(p.Groups, ", "), p.Count, p.Name, printable(p.Instructions))
 	}
 }
 
@@ -159,7 +165,7 @@ func (a *app) oneRequest(c *cobra.Command, id string) (api.Client, api.Request, 
 }
 
 func (a *app) showRequestCommand() *cobra.Command {
-	return &cobra.Command{Use: "show ID", Short: "Show a request that waits", Args: cobra.ExactArgs(1), Example: "  lockkeeper requests show r-…",
+	return &cobra.Command{Use: "show ID", Short: "Show a request: what it asks for, and how it stands or ended", Args: cobra.ExactArgs(1), Example: "  lockkeeper requests show r-…",
 		RunE: func(c *cobra.Command, args []string) error {
 			_, r, err := a.oneRequest(c, args[0])
 			if err != nil {
@@ -178,7 +184,9 @@ func printRequest(w io.Writer, r api.Request) {
 		fmt.Fprintf(w, "  ticket    %s\n", printable(r.Ticket))
 	}
 	fmt.Fprintf(w, "  allows    %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Actions), " ", ", "), "[]"))
-	fmt.Fprintf(w, "  waits     until %s\n", r.Deadline)
+	if r.End == nil {
+		fmt.Fprintf(w, "  waits     until %s\n", r.Deadline)
+	}
 	for _, v := range r.Approvals {
 		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment))
 	}

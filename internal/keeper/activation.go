@@ -138,8 +138,9 @@ type requestClosed struct {
 	Revision int    `json:"revision"`
 }
 
-// How a request ends that was not begun.
+// How a request ends.
 const (
+	requestBegun     = "begun"
 	requestDenied    = "denied"
 	requestWithdrawn = "withdrawn"
 	requestTimedOut  = "timed_out"

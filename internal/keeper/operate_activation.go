@@ -3,7 +3,9 @@ package keeper
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -60,10 +62,20 @@ func (k *Keeper) EndActivation(ctx context.Context, by Caller, id, reason string
 	return err
 }
 
-// A RequestView is a request and how it stands now.
+// A RequestView is a request and how it stands now, or how it ended.
 type RequestView struct {
 	Request
 	Verdict lockkeeper.Decision
+	End     *RequestEnd
+}
+
+// A RequestEnd is how a request ended.
+type RequestEnd struct {
+	At         lockkeeper.Moment
+	Status     string // begun, denied, withdrawn or timed_out
+	User       string // who ended it
+	Reason     string
+	Activation string // that was begun
 }
 
 // Requests lists the requests that wait and that the caller made, may decide, or
@@ -79,7 +91,7 @@ func (k *Keeper) Requests(by Caller) ([]RequestView, error) {
 	out := []RequestView{}
 	for _, r := range w.Requests {
 		if r.User == by.User || w.maySee(by, r.Scope, now) {
-			out = append(out, RequestView{*r.clone(), w.judgeRequest(r, now)})
+			out = append(out, RequestView{Request: *r.clone(), Verdict: w.judgeRequest(r, now)})
 		}
 	}
 	slices.SortFunc(out, func(a, b RequestView) int {
@@ -88,18 +100,95 @@ func (k *Keeper) Requests(by Caller) ([]RequestView, error) {
 	return out, nil
 }
 
-// Request is one request that waits, for whoever may see it.
-func (k *Keeper) Request(by Caller, id string) (RequestView, error) {
-	list, err := k.Requests(by)
-	if err != nil {
-		return RequestView{}, err
+// Request is one request, waiting or ended, for whoever may see it.
+func (k *Keeper) Request(ctx context.Context, by Caller, id string) (RequestView, error) {
+	missing := lockkeeper.NotFound.Errorf("request_missing", "There is no request %.40q that you may see.", id).WithNext("List those that wait: lockkeeper requests list")
+	if by.User == "" {
+		return RequestView{}, errPersonNeeded()
 	}
-	for _, r := range list {
-		if r.ID == id {
-			return r, nil
+	if !strings.HasPrefix(id, "r-") || lockkeeper.CheckName(id) != nil {
+		return RequestView{}, missing
+	}
+	now := k.now()
+	v, alive := k.waitingRequest(id, now)
+	if !alive {
+		var err error
+		if v, err = k.endedRequest(ctx, id); err != nil {
+			return RequestView{}, err
 		}
 	}
-	return RequestView{}, lockkeeper.NotFound.Errorf("request_missing", "No request %.40q waits that you may see.", id).WithNext("List them: lockkeeper requests list")
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if v.ID == "" || v.User != by.User && !w.maySee(by, v.Scope, now) {
+		return RequestView{}, missing
+	}
+	return v, nil
+}
+
+func (k *Keeper) waitingRequest(id string, now lockkeeper.Moment) (RequestView, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if r := w.Requests[id]; r != nil {
+		return RequestView{Request: *r.clone(), Verdict: w.judgeRequest(r, now)}, true
+	}
+	return RequestView{}, false
+}
+
+// endedRequest reads a request from the journal. It is empty if there is none.
+func (k *Keeper) endedRequest(ctx context.Context, id string) (RequestView, error) {
+	var v RequestView
+	stored, err := k.journal.SubjectAll(ctx, requestSubject(id))
+	if err != nil {
+		return v, err
+	}
+	s := newState()
+	for _, x := range stored {
+		e, body, err := readEntry(x.Data)
+		if err != nil {
+			return v, err
+		}
+		switch ev := body.(type) {
+		case *requestOpened, *requestApproved:
+			if err := body.apply(s, e); err != nil {
+				return v, err
+			}
+		case *requestClosed:
+			v.End = &RequestEnd{At: e.Time, Status: ev.Status, User: ev.User, Reason: ev.Reason}
+		case *activationBegun:
+			v.End = &RequestEnd{At: e.Time, Status: requestBegun, User: ev.Activation.User, Activation: ev.Activation.ID}
+		}
+	}
+	if r := s.Requests[id]; r != nil {
+		v.Request = *r
+		v.Verdict = v.End.decision(r)
+	}
+	return v, nil
+}
+
+// decision says how a request ended. None: the journal began anew since.
+func (e *RequestEnd) decision(r *Request) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "activating " + r.Role + " at " + string(r.Scope), Verdict: lockkeeper.Fail, Code: "request_closed",
+		Sentence: "The request " + r.ID + " fell with the copy of the journal that it stood in.", Next: "Ask again."}
+	if e == nil {
+		return d
+	}
+	d.Code = "request_" + e.Status
+	switch e.Status {
+	case requestBegun:
+		d.Sentence, d.Next = fmt.Sprintf("%s began it at %s (%s).", e.User, e.At, e.Activation), "See what is active: lockkeeper activations list"
+	case requestDenied:
+		d.Sentence = fmt.Sprintf("%s denied it at %s.", e.User, e.At)
+		if e.Reason != "" {
+			d.Sentence = fmt.Sprintf("%s denied it at %s: %s", e.User, e.At, e.Reason)
+		}
+	case requestWithdrawn:
+		d.Sentence = fmt.Sprintf("%s withdrew it at %s.", e.User, e.At)
+	default:
+		d.Sentence = e.Reason
+	}
+	return d
 }
 
 // WaitRequest returns the request as soon as its verdict differs from what the
@@ -109,8 +198,8 @@ func (k *Keeper) WaitRequest(ctx context.Context, by Caller, id, seen string) (R
 		k.mu.RLock()
 		changed := k.changed
 		k.mu.RUnlock()
-		v, err := k.Request(by, id)
-		if err != nil || seen == "" || v.Seen() != seen {
+		v, err := k.Request(context.WithoutCancel(ctx), by, id)
+		if err != nil || v.End != nil || seen == "" || v.Seen() != seen {
 			return v, err
 		}
 		pause := time.NewTimer(time.Second) // a verdict may change by time alone

@@ -14,7 +14,7 @@ func (s *Server) registerActivations() {
 	route(s, http.MethodGet, "/eligibilities", "eligibilities", "What one may activate, and what that takes", s.eligibilities)
 	route(s, http.MethodPost, "/requests", "open-request", "Ask to activate a role", s.openRequest)
 	route(s, http.MethodGet, "/requests", "list-requests", "The requests that wait: one's own, and those that one may see", s.requests)
-	route(s, http.MethodGet, "/requests/{id}", "request", "One request that waits, or what next differs from it", s.request)
+	route(s, http.MethodGet, "/requests/{id}", "request", "One request, or what next differs in how it stands", s.request)
 	route(s, http.MethodPost, "/requests/{id}/approve", "approve-request", "Approve somebody else's request", s.decideRequest(true))
 	route(s, http.MethodPost, "/requests/{id}/deny", "deny-request", "Deny somebody else's request", s.decideRequest(false))
 	route(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
@@ -55,11 +55,11 @@ func (s *Server) openRequest(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return s.showRequest(by, id)
+	return s.showRequest(ctx, by, id)
 }
 
-func (s *Server) showRequest(by keeper.Caller, id string) (*reply[api.Request], error) {
-	v, err := s.Keeper.Request(by, id)
+func (s *Server) showRequest(ctx context.Context, by keeper.Caller, id string) (*reply[api.Request], error) {
+	v, err := s.Keeper.Request(ctx, by, id)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +155,9 @@ func (s *Server) endActivation(ctx context.Context, in *about[api.EndActivation]
 func renderRequest(v keeper.RequestView) api.Request {
 	r := api.Request{ID: v.ID, User: v.User, Role: v.Role, Actions: v.Actions, Scope: v.Scope, Seconds: int64(v.For / time.Second), Reason: v.Reason, Ticket: v.Ticket,
 		Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline, Approvals: []api.Approval{}, Verdict: v.Verdict, Seen: v.Seen()}
+	if v.End != nil {
+		r.End = &api.RequestEnd{At: v.End.At, Status: v.End.Status, User: v.End.User, Reason: v.End.Reason, Activation: v.End.Activation}
+	}
 	for _, a := range v.Votes {
 		r.Approvals = append(r.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
 	}
