@@ -103,12 +103,15 @@ func (c *Catalog) weigh(one candidate, w lockkeeper.Workload) weighed {
 		"Let the job name the environment of the stage's trust.environment, or none if the stage has none.")
 	differ(sameOrNone(w.CalledPath, t.Called), "called_differs", "called definition", quotedOrNone(t.Called), w.CalledPath,
 		"Let the job run in the definition of the stage's trust.called, or in none if the stage has none.")
-	if t.Stage != "" {
-		next := "Run it from that stage."
-		if !w.Stage.Known() && w.Platform == Azure {
+	if t.Stage != "" || w.Platform == Azure {
+		next, expected := "Run it from that stage.", quoted(t.Stage)
+		switch {
+		case t.Stage == "": // of a release that did not demand one; then every stage of a run would be this one
+			next, expected = "Name the definition's stage under the stage's trust.stage.", "named by the trust rule"
+		case !w.Stage.Known() && w.Platform == Azure:
 			next = "Azure DevOps' token names no stage: let the job hand over its access token for a look-up (map System.AccessToken to SYSTEM_ACCESSTOKEN), and give the provider an api."
 		}
-		differ(w.Stage.Is(t.Stage), "stage_differs", "platform's stage", quoted(t.Stage), w.Stage, next)
+		differ(t.Stage != "" && w.Stage.Is(t.Stage), "stage_differs", "platform's stage", expected, w.Stage, next)
 	}
 	if t.ServiceAccount != "" {
 		differ(w.ServiceAccount.Is(t.ServiceAccount), "service_account_differs", "service account", quoted(t.ServiceAccount), w.ServiceAccount,

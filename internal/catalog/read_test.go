@@ -152,3 +152,23 @@ func TestBaseIsGood(t *testing.T) {
 		t.Errorf("%d documents, want 19", len(c.Documents()))
 	}
 }
+
+// TestManual reads what the pages show as documents: together they are one
+// catalog, on the page about platforms beside a project.
+func TestManual(t *testing.T) {
+	for page, beside := range map[string]string{"catalog.md": "", "platforms.md": "kind: Project\nname: payments\n"} {
+		data, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, n := beside, 0
+		for i, block := range strings.Split(string(data), "\n```") {
+			if yaml, is := strings.CutPrefix(block, "yaml\n"); is && i%2 == 1 {
+				text, n = text+"---\n"+yaml+"\n", n+1
+			}
+		}
+		if c, problems := Read([]File{{page, []byte(text)}}); c == nil || n < 5 {
+			t.Errorf("%s, %d blocks: %v", page, n, problems)
+		}
+	}
+}

@@ -193,7 +193,7 @@ type Trust struct {
 	Environment string   `json:"environment,omitempty"` // the platform's environment that the job names; "": the job must name none
 	Events      []string `json:"events,omitempty"`      // push, workflow_dispatch, …; as the platform names them
 	Refs        []string `json:"refs,omitempty"`        // full refs, exact: refs/heads/main
-	Stage       string   `json:"stage,omitempty"`       // azure: the stage's name in the definition, which a look-up of the run must find in progress
+	Stage       string   `json:"stage,omitempty"`       // the platform's stage; azure demands its name in the definition, which a look-up of the run must find in progress
 	Called      string   `json:"called,omitempty"`      // owner/repo/path of the reusable definition the job must run in; "": none
 	SelfHosted  bool     `json:"selfHosted,omitempty"`  // admit self-hosted runners
 	// ServiceAccount is the UID of a Kubernetes service account.

@@ -145,6 +145,7 @@ func (v *rules) identity(r *resource, id *Identity) {
 		}
 		if foundEnv && env.Tier != Development {
 			v.outsiderEvents(p, stage, env)
+			v.toldApart(p, stage, env)
 		}
 		if foundEnv && v.written {
 			v.protectionKnown(id, p, env)

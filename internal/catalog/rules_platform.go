@@ -241,6 +241,10 @@ func (v *rules) trust(r *resource, at, which string, provider Provider, t Trust)
 			v.add(r, at+"."+f.field, "value_too_long", fmt.Sprintf("The value of %s has more than %d bytes.", f.field, f.limit), "Write its name as the platform does.")
 		}
 	}
+	if v.written && which == Azure && t.Stage == "" {
+		v.add(r, at+".stage", "stage_missing", "Nothing says which stage of the definition this is, so every stage of a run would be it, the build too.",
+			"Name it as the definition does, stage: Deploy; a definition without stages has the one stage __default.")
+	}
 	if t.SelfHosted && which != GitHub && which != GitLab {
 		v.add(r, at+".selfHosted", "field_of_other_platform", "Tokens of the platform "+which+" do not tell whose runner it is.", "Take the field out.")
 	}

@@ -49,7 +49,7 @@ func (v *rules) trustRule(r *resource, path string, root ast.Expr) {
 			"Write it as a text that begins with ^( and ends with )$, without (?m), or list the values: job.ref in [\"refs/heads/main\"].")
 		return
 	}
-	if whenTrue, _ := ways(root); whenTrue&onWeak != 0 {
+	if whenTrue, _ := ways(root, strongest); whenTrue&onWeak != 0 {
 		v.add(r, path, "rule_over_names_only", "The rule can be true by names, sub or the actor alone, which a caller chooses or can come to own ("+strings.Join(weakFactsIn(root), ", ")+").",
 			"Ask for a fact besides that the platform decides, in every alternative: job.ref_protected, job.environment_protected, job.runner or job.called_path. Who may start, approve or deploy is said by roles and checks.")
 	}
@@ -132,33 +132,32 @@ const (
 )
 
 // ways follows &&, ||, ! and ?: down to the single conditions, and says for both
-// values that e can have, in one pass, what its ways rest on.
-func ways(e ast.Expr) (whenTrue, whenFalse rests) {
+// values that e can have, in one pass, what its ways rest on. condition says the
+// same of a single condition.
+func ways(e ast.Expr, condition func(ast.Expr) (whenTrue, whenFalse rests)) (whenTrue, whenFalse rests) {
 	if e.Kind() != ast.CallKind {
-		c := condition(e)
-		return c, c
+		return condition(e)
 	}
 	args := e.AsCall().Args()
 	switch e.AsCall().FunctionName() {
 	case operators.LogicalNot:
-		t, f := ways(args[0])
+		t, f := ways(args[0], condition)
 		return f, t
 	case operators.LogicalAnd:
-		t1, f1 := ways(args[0])
-		t2, f2 := ways(args[1])
+		t1, f1 := ways(args[0], condition)
+		t2, f2 := ways(args[1], condition)
 		return together(t1, t2), f1 | f2
 	case operators.LogicalOr:
-		t1, f1 := ways(args[0])
-		t2, f2 := ways(args[1])
+		t1, f1 := ways(args[0], condition)
+		t2, f2 := ways(args[1], condition)
 		return t1 | t2, together(f1, f2)
 	case operators.Conditional:
-		t, f := ways(args[0])
-		t1, f1 := ways(args[1])
-		t2, f2 := ways(args[2])
+		t, f := ways(args[0], condition)
+		t1, f1 := ways(args[1], condition)
+		t2, f2 := ways(args[2], condition)
 		return together(t, t1) | together(f, t2), together(t, f1) | together(f, f2)
 	}
-	c := condition(e)
-	return c, c
+	return condition(e)
 }
 
 // together is what holds when one way of each holds.
@@ -174,8 +173,9 @@ func together(a, b rests) rests {
 	return out
 }
 
-// condition is what one condition rests on: the strongest fact in it.
-func condition(root ast.Expr) rests {
+// strongest is what one condition rests on, whatever its value: the strongest
+// fact in it.
+func strongest(root ast.Expr) (whenTrue, whenFalse rests) {
 	out := onNothing
 	visit(root, func(e ast.Expr) {
 		switch f := fieldOf(e); {
@@ -186,7 +186,7 @@ func condition(root ast.Expr) rests {
 			out = onStrong
 		}
 	})
-	return out
+	return out, out
 }
 
 // weakFactsIn lists the weak facts of a rule as it writes them, sorted.

@@ -280,8 +280,22 @@ func windows(h Hours) []string {
 func (w *weakening) identity(a Identity, was bool, b Identity) {
 	w.more("its tokens may be for %s", a.Audiences, b.Audiences)
 	w.more("the stage %s may hold it", a.Stages, b.Stages)
+	w.anyRef(a, b)
 	w.when(was && b.TokenLifetime() > a.TokenLifetime(), "its tokens live %s instead of %s", b.TokenLifetime(), a.TokenLifetime())
 	w.when(was && a.Environment != b.Environment, "it belongs to %s instead of %s", b.Environment, a.Environment)
+}
+
+// anyRef reports stages that are new to an identity above development and that
+// an issuer vouches for whose tokens name no ref: what tells such a stage apart
+// may be written on any branch. Rules cannot refuse that, see rules_apart.go.
+func (w *weakening) anyRef(a, b Identity) {
+	env := w.new.Environments[lockkeeper.EnvironmentScope(b.Project, b.Environment)]
+	for _, s := range b.Stages {
+		pipeline, _, _ := strings.Cut(s, "/")
+		provider := w.new.Providers[w.new.Pipelines[lockkeeper.PipelineScope(b.Project, pipeline)].Provider]
+		w.when(env.Tier != Development && provider.Platform == OIDC && !provider.fills("ref") && !slices.Contains(a.Stages, s),
+			"the stage %s may be of any branch: tokens of %s name no ref", s, provider.Name)
+	}
 }
 
 func (w *weakening) pipeline(a, b Pipeline) {

@@ -66,6 +66,8 @@ checks:
 ---
 {kind: Pipeline, name: ship, project: shop, provider: ci, organisation: 77, repository: 5, definition: x.yml, stages: [{name: s, trust: {environment: e, events: [push], refs: [refs/heads/main], rule: 'job.attempt == 1'}}]}
 ---
+{kind: Pipeline, name: side, project: shop, provider: ci, organisation: 77, repository: 6, definition: x.yml, stages: [{name: s, trust: {environment: g, events: [push], refs: [refs/heads/main]}}]}
+---
 {kind: Identity, name: ship, project: shop, environment: strict, audiences: [a], lifetime: 1m, stages: [ship/s]}
 ---
 {kind: Provider, name: cj, platform: github, issuer: 'https://cj.example.com', longest: 10m, algorithms: [RS256]}
@@ -154,7 +156,7 @@ func judgements() map[string]judgement {
 		"Pipeline.Stages":       {weaker: []edit{{"stages: [{name: s, trust: {environment: e", "stages: [{name: t, trust: {environment: f, events: [push], refs: [refs/heads/main]}}, {name: s, trust: {environment: e", false}}},
 		"Stage.Name":            {names: another},
 		"Stage.Trust":           {none: "it has fields of its own"},
-		"Trust.Environment":     {weaker: []edit{{"environment: e, events", "events", true}, {"environment: e, events", "environment: f, events", true}}},
+		"Trust.Environment":     {weaker: []edit{{"environment: g, events", "events", true}, {"environment: e, events", "environment: f, events", true}}},
 		"Trust.Events":          {weaker: []edit{{"events: [push], refs", "events: [push, schedule], refs", false}}},
 		"Trust.Refs":            {weaker: []edit{{"refs: [refs/heads/main], rule", "refs: [refs/heads/main, refs/heads/x], rule", false}}},
 		"Trust.Stage":           {weaker: []edit{{"stage: Deploy", "stage: Build", true}}},
