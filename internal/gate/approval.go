@@ -21,6 +21,7 @@ type tally struct {
 	checks  []catalog.Check
 	ballots []ballot // oldest first
 	asOf    lockkeeper.Moment
+	running bool // asOf is the release: nothing grows older any more
 	extra   int
 	turns   []*turn // per check, when its turn came; nil: not yet
 	placed  [][]int // per check, the ballots that fill its places
@@ -55,10 +56,7 @@ func approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 func Approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return approvals(f, now) }
 
 func newTally(f Facts, now lockkeeper.Moment) *tally {
-	t := &tally{checks: approvalChecks(f.Environment), asOf: now, extra: extra(f)}
-	if !f.Released.IsZero() {
-		t.asOf = f.Released
-	}
+	t := &tally{checks: approvalChecks(f.Environment), asOf: f.asOf(now), running: !f.Released.IsZero(), extra: extra(f)}
 	for _, v := range f.Votes {
 		t.ballots = append(t.ballots, ballot{v, Admissible(f, v)})
 	}
@@ -337,7 +335,7 @@ func (t *tally) approval(i int) lockkeeper.Decision {
 	for _, b := range placed {
 		d.Because = append(d.Because, t.ballots[b].reason)
 		names = append(names, t.ballots[b].vote.User)
-		if c.Approval.Validity > 0 {
+		if c.Approval.Validity > 0 && !t.running {
 			old := t.ballots[b].vote.At.Add(time.Duration(c.Approval.Validity))
 			d.Until = earlier(d.Until, &old)
 		}

@@ -29,6 +29,14 @@ type Facts struct {
 	Rivals func() []Rival
 }
 
+// asOf is the instant up to which ages count: now, or the release.
+func (f Facts) asOf(now lockkeeper.Moment) lockkeeper.Moment {
+	if f.Released.IsZero() {
+		return now
+	}
+	return f.Released
+}
+
 // A Release is what was deployed with success.
 type Release struct {
 	Deployment string                `json:"deployment"`
