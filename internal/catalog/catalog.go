@@ -165,6 +165,10 @@ func (e Environment) Beat() time.Duration {
 // PatienceLimit is how long an ask may wait at the environment's gate.
 func (e Environment) PatienceLimit() time.Duration { return orDefault(e.Patience, DefaultPatience) }
 
+// RecordLimit is how old, at the release, the record may be that vouches for an
+// artifact.
+func (e Environment) RecordLimit() time.Duration { return orDefault(e.RecordAge, DefaultRecordAge) }
+
 // TokenLifetime is how long one token of the identity lives.
 func (i Identity) TokenLifetime() time.Duration { return orDefault(i.Lifetime, DefaultLifetime) }
 

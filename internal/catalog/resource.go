@@ -227,6 +227,7 @@ type Environment struct {
 	Lease      Duration `json:"lease,omitempty"`      // longest lease; default 1h, at most 12h
 	Heartbeat  Duration `json:"heartbeat,omitempty"`  // a holder that is silent this long loses its lease; default 5m, 10s to 1h
 	Patience   Duration `json:"patience,omitempty"`   // how long an ask may wait at the gate; default 24h, at most 30 days
+	RecordAge  Duration `json:"recordAge,omitempty"`  // how old the record that vouches for an artifact may be at the release; default 720h, 1m to 8760h
 	Checks     []Check  `json:"checks,omitempty"`
 	Waivers    []Waiver `json:"waivers,omitempty"` // of what production demands
 }
@@ -396,4 +397,5 @@ const (
 	DefaultHeartbeat = 5 * time.Minute
 	DefaultPatience  = 24 * time.Hour
 	DefaultLifetime  = 5 * time.Minute
+	DefaultRecordAge = 30 * 24 * time.Hour
 )

@@ -23,6 +23,7 @@ const (
 	maxLease     = 12 * time.Hour
 	maxPatience  = 30 * 24 * time.Hour
 	maxLifetime  = time.Hour
+	maxRecordAge = 365 * 24 * time.Hour
 )
 
 // issuerUnfit says what is wrong with the URL of an issuer, or "". Tokens name

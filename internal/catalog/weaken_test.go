@@ -18,6 +18,7 @@ tier: production
 lease: 30m
 heartbeat: 1m
 patience: 2h
+recordAge: 24h
 checks:
   - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look}}
   - {name: more, approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}}
@@ -171,6 +172,7 @@ func judgements() map[string]judgement {
 		"Environment.Lease":      {weaker: []edit{{"lease: 30m", "lease: 31m", false}, {"lease: 30m\n", "", false}}},
 		"Environment.Heartbeat":  {weaker: []edit{{"heartbeat: 1m", "heartbeat: 2m", false}, {"heartbeat: 1m\n", "", false}}},
 		"Environment.Patience":   {weaker: []edit{{"patience: 2h", "patience: 3h", false}, {"patience: 2h\n", "", false}}},
+		"Environment.RecordAge":  {weaker: []edit{{"recordAge: 24h", "recordAge: 25h", false}, {"recordAge: 24h\n", "", false}}},
 		"Environment.Checks": {weaker: []edit{{"  - {name: one, lock: {mode: sequential}}\n", "", false}},
 			not: []edit{{"  - {name: soak, delay: {for: 10m}}\n  - {name: office", "  - {name: later, delay: {for: 10m}}\n  - {name: soak, delay: {for: 10m}}\n  - {name: office", true}}},
 		"Environment.Waivers": {weaker: []edit{{"tier: production", "tier: production\nwaivers: [{demand: approval, owner: ann, until: 2027-03-01T00:00:00Z, reason: r}]", false}}},

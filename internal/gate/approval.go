@@ -58,7 +58,7 @@ func Approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return ap
 func newTally(f Facts, now lockkeeper.Moment) *tally {
 	t := &tally{checks: approvalChecks(f.Environment), asOf: f.asOf(now), running: !f.Released.IsZero(), extra: extra(f)}
 	for _, v := range f.Votes {
-		t.ballots = append(t.ballots, ballot{v, Admissible(f, v)})
+		t.ballots = append(t.ballots, ballot{v, Admissible(f, v, now)})
 	}
 	slices.SortStableFunc(t.ballots, func(a, b ballot) int { return a.vote.At.Time().Compare(b.vote.At.Time()) })
 	t.turns = make([]*turn, len(t.checks))
@@ -209,10 +209,10 @@ func extra(f Facts) int {
 	return 0
 }
 
-// Admissible says whether v may count for any check at all: the voter may
+// Admissible says whether v may count for any check at all, at now: the voter may
 // approve here, is asked by at least one check, and is nobody who stands behind
 // the run.
-func Admissible(f Facts, v Vote) lockkeeper.Decision {
+func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "approval by " + v.User, Verdict: lockkeeper.Fail}
 	for _, i := range f.Initiators {
 		for _, p := range i.Persons {
@@ -227,7 +227,7 @@ func Admissible(f Facts, v Vote) lockkeeper.Decision {
 			}
 		}
 	}
-	if p, builder := f.built(v.Persons); builder {
+	if p, builder := f.built(v.Persons, now); builder {
 		d.Code = "own_change"
 		d.Sentence = fmt.Sprintf("%s started the run that built this (as %s), and nobody approves what is theirs.", v.User, p)
 		d.Next = "Ask another person of the groups that the check names."
@@ -264,9 +264,13 @@ func (f Facts) about() string {
 // built finds one of the persons among those who started the runs that built the
 // ask's artifacts. Whoever triggers the deploying job need not be he: somebody else
 // may have run that job again, or started it by hand.
-func (f Facts) built(persons []lockkeeper.Person) (lockkeeper.Person, bool) {
+func (f Facts) built(persons []lockkeeper.Person, now lockkeeper.Moment) (lockkeeper.Person, bool) {
 	for _, a := range f.Ask.Artifacts {
-		if r := f.voucher(a); r != nil {
+		fresh, newest := f.voucher(a, now)
+		for _, r := range []*Record{fresh, newest} {
+			if r == nil {
+				continue
+			}
 			for _, p := range r.Persons {
 				if slices.Contains(persons, p) {
 					return p, true

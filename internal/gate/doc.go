@@ -12,8 +12,8 @@
 //
 //	initiator   who started the run is known and may start deployments here
 //	stage       the environment's identity names the asking stage
-//	artifacts   who vouches for the digests: another stage, or only the asker;
-//	            a rollback names artifacts that were deployed here with success
+//	artifacts   who vouches for the digests: another stage, not too long ago, or
+//	            only the asker; a rollback names what was deployed here with success
 //	demands     production has what production must have, or a live waiver
 //	static      branches, template, expression: what the ask itself says
 //	approval    approvals, all together; some only after others

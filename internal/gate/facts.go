@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"time"
+
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
@@ -21,6 +23,7 @@ type Facts struct {
 	Released    lockkeeper.Moment // when it was let through; zero: not yet. Ages count up to then
 	Ticket      int64             // the ask's place in the queue: lower is older
 	Freed       lockkeeper.Moment // when the environment's lock was last let go; zero: never held
+	RecordAge   time.Duration     // how old a record may be that vouches for an artifact; 0: what the environment says
 
 	// Holds evaluates one of the catalog's expressions over the ask.
 	Holds func(rule string, ask lockkeeper.Ask) (bool, error)
@@ -35,6 +38,20 @@ func (f Facts) asOf(now lockkeeper.Moment) lockkeeper.Moment {
 		return now
 	}
 	return f.Released
+}
+
+// fresh reports whether a record may still vouch for its artifact, and at which
+// instant it begins to be too old (invariant 10). It has to last up to the release.
+func (f Facts) fresh(r Record, now lockkeeper.Moment) (ends lockkeeper.Moment, yes bool) {
+	ends = r.At.Add(f.recordAge())
+	return ends, f.asOf(now).Before(ends)
+}
+
+func (f Facts) recordAge() time.Duration {
+	if f.RecordAge > 0 {
+		return f.RecordAge
+	}
+	return f.Environment.RecordLimit()
 }
 
 // A Release is what was deployed with success.

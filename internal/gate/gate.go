@@ -31,7 +31,7 @@ func Ready(f Facts, now lockkeeper.Moment) bool {
 }
 
 func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
-	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f)}
+	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
 	because = append(because, demands(f, now)...)
 	because = append(because, static(f)...)
 	because = append(because, approvals(f, now)...)
@@ -45,7 +45,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 // the voters' rights of this moment. It leaves out what concerns only the start:
 // freezes, hours, delays, waivers, the lock and the ask's patience.
 func Standing(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
-	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f)}
+	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
 	because = append(because, static(f)...)
 	because = append(because, approvals(f, now)...)
 	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), because...)
@@ -148,30 +148,39 @@ func stage(f Facts) lockkeeper.Decision {
 }
 
 // artifacts says who vouches for each digest. Production demands, for each, a
-// record by another stage of the same pipeline for the same commit.
-func artifacts(f Facts) lockkeeper.Decision {
+// record by another stage of the same pipeline for the same commit, not too old.
+func artifacts(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	var because []lockkeeper.Decision
 	for _, a := range f.Ask.Artifacts {
-		because = append(because, oneArtifact(f, a))
+		because = append(because, oneArtifact(f, a, now))
 	}
 	return lockkeeper.All("artifacts", "Each artifact is vouched for as this environment demands.", because...)
 }
 
-func oneArtifact(f Facts, a lockkeeper.Artifact) lockkeeper.Decision {
+func oneArtifact(f Facts, a lockkeeper.Artifact, now lockkeeper.Moment) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "artifact " + a.Name, Verdict: lockkeeper.Pass}
 	if f.Ask.Action == lockkeeper.RollbackAction {
 		return oldArtifact(f, a, d)
 	}
-	if r := f.voucher(a); r != nil {
+	fresh, newest := f.voucher(a, now)
+	if fresh != nil {
 		d.Code = "artifact_recorded"
-		d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s from this commit.", a.Name, r.Pipeline, r.Stage, r.Run)
+		d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s from this commit.", a.Name, fresh.Pipeline, fresh.Stage, fresh.Run)
+		if ends, _ := f.fresh(*fresh, now); f.Released.IsZero() {
+			d.Until = &ends
+		}
 		return d
 	}
 	d.Code = "artifact_claimed"
 	d.Sentence = fmt.Sprintf("The digest of %s is only claimed by the deploying stage; no other stage recorded it.", a.Name)
+	next := fmt.Sprintf("Let the build stage run: lockkeeper artifact record %s=%s", a.Name, a.Digest)
+	if newest != nil {
+		d.Code = "artifact_stale"
+		d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s at %s, and a record vouches for %s at most.", a.Name, newest.Pipeline, newest.Stage, newest.Run, newest.At, f.recordAge())
+		next = fmt.Sprintf("Build it again in a new run, whose build stage records it: lockkeeper artifact record %s=…", a.Name)
+	}
 	if f.Environment.Tier == catalog.Production {
-		d.Verdict = lockkeeper.Fail
-		d.Next = fmt.Sprintf("Let the build stage run: lockkeeper artifact record %s=%s", a.Name, a.Digest)
+		d.Verdict, d.Next = lockkeeper.Fail, next
 	}
 	return d
 }
@@ -193,15 +202,25 @@ func oldArtifact(f Facts, a lockkeeper.Artifact, d lockkeeper.Decision) lockkeep
 }
 
 // voucher is the record that vouches for an artifact: the newest of the ask's own
-// run or, if that recorded none, the newest of all; nil if there is none.
-func (f Facts) voucher(a lockkeeper.Artifact) *Record {
-	var found *Record
+// run or, if that recorded none, the newest of all; nil if there is none. fresh is
+// it among those that are not too old, and newest among all, which vouches for
+// nothing but says who made the artifact.
+func (f Facts) voucher(a lockkeeper.Artifact, now lockkeeper.Moment) (fresh, newest *Record) {
+	better := func(r Record, found *Record) bool {
+		return found == nil || r.Run == f.Ask.Run || found.Run != f.Ask.Run
+	}
 	for i, r := range f.Records {
-		if r.vouches(f.Ask, a) && (found == nil || r.Run == f.Ask.Run || found.Run != f.Ask.Run) {
-			found = &f.Records[i]
+		if !r.vouches(f.Ask, a) {
+			continue
+		}
+		if better(r, newest) {
+			newest = &f.Records[i]
+		}
+		if _, is := f.fresh(r, now); is && better(r, fresh) {
+			fresh = &f.Records[i]
 		}
 	}
-	return found
+	return fresh, newest
 }
 
 func (r Record) vouches(ask lockkeeper.Ask, a lockkeeper.Artifact) bool {

@@ -22,7 +22,7 @@ func facts() Facts {
 		{Name: "main", Branches: &catalog.Branches{Allowed: []string{"refs/heads/main"}}}}},
 		Identity:   &catalog.Identity{Name: "i", Stages: []string{"release/deploy"}},
 		Initiators: []Initiator{{User: "ann", Persons: []lockkeeper.Person{"ann"}, Right: granted}},
-		Records:    []Record{{Artifact: ask.Artifacts[0], Pipeline: "release", Stage: "build", Repository: "1", Commit: "c", Run: "1"}},
+		Records:    []Record{{Artifact: ask.Artifacts[0], Pipeline: "release", Stage: "build", Repository: "1", Commit: "c", Run: "1", At: now}},
 		Votes:      []Vote{vote("bob", "g"), vote("cat", "g")}, Opened: now.Add(-time.Minute), Deadline: now.Add(time.Hour)}
 }
 

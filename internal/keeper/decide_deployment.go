@@ -58,7 +58,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 			WithNext("End or cancel some of them first: lockkeeper deployments list")
 	}
 	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
-		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env)}
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), RecordAge: env.RecordLimit()}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +68,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Revision: w.Revision.Number}}, opened{c.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, RecordAge: d.RecordAge, Revision: w.Revision.Number}}, opened{c.ID}, nil
 }
 
 // opened is the answer to openDeployment.
@@ -217,7 +217,7 @@ func (c vote) takes(w *world, d *Deployment, f gate.Facts, mine Vote, now lockke
 
 // taken says how a gate takes a ballot, or why it does not.
 func taken(f gate.Facts, ballot gate.Vote, approve bool, now lockkeeper.Moment) (gate.Vote, error) {
-	if verdict := gate.Admissible(f, ballot); verdict.Verdict != lockkeeper.Pass {
+	if verdict := gate.Admissible(f, ballot, now); verdict.Verdict != lockkeeper.Pass {
 		return ballot, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	if !approve {
@@ -439,7 +439,7 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	}
 	for _, user := range []string{by.User, c.To} {
 		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User), At: now, Right: w.check(user, lockkeeper.ApproveDeployments, scope, now)}
-		if verdict := gate.Admissible(facts, v); verdict.Verdict != lockkeeper.Pass {
+		if verdict := gate.Admissible(facts, v, now); verdict.Verdict != lockkeeper.Pass {
 			return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 		}
 	}

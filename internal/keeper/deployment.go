@@ -66,7 +66,8 @@ type Deployment struct {
 	Requester  lockkeeper.Digest `json:"requester"` // key of the job that asked
 	Handle     lockkeeper.Digest `json:"handle"`    // digest of the handle that came with the ask
 	Initiators []Origin          `json:"initiators"`
-	Terms      []catalog.Check   `json:"terms,omitempty"` // gate.Terms of the environment when it was opened
+	Terms      []catalog.Check   `json:"terms,omitempty"`      // gate.Terms of the environment when it was opened
+	RecordAge  time.Duration     `json:"record_age,omitempty"` // how old a record might be when it was opened, in nanoseconds
 	Votes      []Vote            `json:"votes,omitempty"`
 	Delegated  []Delegation      `json:"delegated,omitempty"` // at most one from each user
 	Lease      *Lease            `json:"lease,omitempty"`

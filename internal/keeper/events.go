@@ -302,8 +302,9 @@ type deploymentOpened struct {
 	Token        lockkeeper.Digest   `json:"token"`
 	TokenExpires lockkeeper.Moment   `json:"token_expires"`
 	Initiators   []Origin            `json:"initiators"`
-	Gate         lockkeeper.Decision `json:"gate"`            // how the gate stood at the opening
-	Terms        []catalog.Check     `json:"terms,omitempty"` // what the environment demanded then, of what can still change
+	Gate         lockkeeper.Decision `json:"gate"`                 // how the gate stood at the opening
+	Terms        []catalog.Check     `json:"terms,omitempty"`      // what the environment demanded then, of what can still change
+	RecordAge    time.Duration       `json:"record_age,omitempty"` // how old a record might be then, in nanoseconds
 	Revision     int                 `json:"revision"`
 }
 
@@ -322,7 +323,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
-		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms}
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, RecordAge: ev.RecordAge}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment

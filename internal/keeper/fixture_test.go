@@ -93,7 +93,7 @@ automation: true
 lease: 10m
 heartbeat: 4m
 patience: 2h
-checks:
+<age>checks:
   - name: managers
     approval: {count: 1, groups: [managers]}
   - name: security
@@ -127,7 +127,7 @@ stages: [release/deploy-test]
 // rulesWith is ruleText with its marks replaced: by pairs, or by nothing.
 func rulesWith(pairs ...string) string {
 	text := strings.NewReplacer(pairs...).Replace(ruleText)
-	return strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "", "<lock>", "", "<latest>", "").Replace(text)
+	return strings.NewReplacer("<bob>", "", "<managers>", "", "<more>", "", "<age>", "", "<lock>", "", "<latest>", "").Replace(text)
 }
 
 func readRules(t testing.TB, text string) *catalog.Catalog {

@@ -20,17 +20,18 @@ type law struct {
 	text   string
 	rules  *Rules
 	out    map[string]bool // users who may neither approve nor start
-	frozen bool
-	loose  bool // production demands no security review            // production is frozen from 10:00 to 11:00
+	frozen bool            // production is frozen from 10:00 to 11:00
+	loose  bool            // production demands no security review
+	age    time.Duration   // how old a record may be that vouches for production
 }
 
 func laws(t testing.TB) []*law {
 	locked := func(pairs ...string) string {
-		return rulesWith(append(pairs, "<lock>", "  - {name: one, lock: {mode: sequential}}\n", "<latest>", "checks:\n  - {name: one, lock: {mode: runLatest}}\n")...)
+		return rulesWith(append(pairs, "<age>", "recordAge: 150m\n", "<lock>", "  - {name: one, lock: {mode: sequential}}\n", "<latest>", "checks:\n  - {name: one, lock: {mode: runLatest}}\n")...)
 	}
 	all := []*law{
 		{text: locked()},
-		{text: locked("<bob>", "\noff: true"), out: map[string]bool{"bob": true}},
+		{text: locked("<bob>", "\noff: true", "<age>", "recordAge: 5h\n"), out: map[string]bool{"bob": true}, age: 5 * time.Hour},
 		{text: locked(", cat, eve<managers>", ", eve"), out: map[string]bool{"cat": true}},
 		{text: locked("<lock>", "  - {name: one, lock: {mode: sequential}}\nwaivers: [{demand: security-review, owner: dora, until: 2026-12-01T00:00:00Z, reason: in a hurry}]\n",
 			"  - name: security\n    approval: {count: 1, groups: [security], review: security}\n", ""), loose: true},
@@ -38,6 +39,9 @@ func laws(t testing.TB) []*law {
 	}
 	for _, l := range all {
 		l.rules = mustRules(t, l.text)
+		if l.age == 0 {
+			l.age = 150 * time.Minute
+		}
 	}
 	return all
 }
@@ -59,7 +63,15 @@ type reader struct {
 	good        map[string]bool // environment and artifacts that were deployed with success
 }
 
-type builder struct{ run, who, own string }
+type builder struct {
+	run, who, own string
+	at            lockkeeper.Moment
+}
+
+// vouched says whether a record of the artifact is young enough at now.
+func (r *reader) vouched(d *seen, now lockkeeper.Moment) bool {
+	return slices.ContainsFunc(r.builders, func(b builder) bool { return now.Sub(b.at) < min(d.age, r.law.age) })
+}
 
 // built says whether the person started the run that built what d deploys.
 func (r *reader) built(d *seen, who string) bool {
@@ -91,7 +103,8 @@ type seen struct {
 	handle   lockkeeper.Digest
 	ended    bool
 	standing lockkeeper.Digest
-	loose    bool // opened under a law that demanded no security review
+	loose    bool          // opened under a law that demanded no security review
+	age      time.Duration // how old a record might be then
 }
 
 func (r *reader) who(user string) string {
@@ -186,7 +199,7 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("the stage %s opens %s (invariant 7)", ev.Ask.Stage, ev.Ask.Environment)
 		}
 		d := &seen{ask: ev.Ask, digest: ev.Digest, deadline: ev.Deadline, behind: map[string]bool{}, standIns: map[string]string{}, opened: e.Seq,
-			line: ev.Ask.Environment + ev.Ask.Pipeline + ev.Ask.Stage + ev.Ask.Ref, asker: ev.Job, asked: ev.Handle, loose: r.law.loose}
+			line: ev.Ask.Environment + ev.Ask.Pipeline + ev.Ask.Stage + ev.Ask.Ref, asker: ev.Job, asked: ev.Handle, loose: r.law.loose, age: r.law.age}
 		if ev.Ask.Action == lockkeeper.RollbackAction && !r.good[ev.Ask.Environment+fmt.Sprint(ev.Ask.Artifacts)] {
 			return fmt.Errorf("a rollback to what was never there")
 		}
@@ -216,9 +229,9 @@ func (r *reader) read(e Entry, ev event) error {
 			if p := personOf[user]; p != "" {
 				own = p
 			}
-			r.builders = append(r.builders, builder{ev.Run, who, own})
+			r.builders = append(r.builders, builder{ev.Run, who, own, e.Time})
 		} else {
-			r.builders = append(r.builders, builder{run: ev.Run})
+			r.builders = append(r.builders, builder{run: ev.Run, at: e.Time})
 		}
 		if _, used := r.tokens[ev.Token]; used {
 			return fmt.Errorf("a token records twice")
@@ -279,6 +292,8 @@ func (r *reader) read(e Entry, ev event) error {
 			return fmt.Errorf("a lease with the approvals of %v, behind it %v (invariants 3, 5)", d.approved, d.behind)
 		case !r.entitled(d):
 			return fmt.Errorf("a lease for an initiator without the right (invariant 5)")
+		case d.ask.Environment == "production" && d.ask.Action == lockkeeper.DeployAction && !r.vouched(d, e.Time):
+			return fmt.Errorf("a lease for an artifact whose records are too old (invariant 10)")
 		case r.law.frozen && d.ask.Environment == "production" && d.ask.Action == lockkeeper.DeployAction && e.Time.Time().Hour() == 10:
 			return fmt.Errorf("a lease in a freeze (invariant 9)")
 		}
@@ -514,6 +529,9 @@ func (s *simulation) step() {
 		s.t.Fatalf("%s: %v", cmd.name(), err)
 	}
 	s.outcome[cmd.name()+" "+fmt.Sprint(out.err == nil)]++
+	if r := lockkeeper.RefusalOf(out.err); r != nil && r.Code == "artifact_stale" {
+		s.outcome["artifact_stale"]++
+	}
 	if v, is := cmd.(vote); is && out.err == nil && v.Digest != s.reader.deployments[v.Deployment].digest {
 		s.t.Fatalf("a vote for another ask was taken (invariant 4)")
 	}
@@ -568,7 +586,7 @@ func (s *simulation) check(out step) {
 	}
 }
 
-// TestSimulation checks invariants 1 to 7 and 9 after each of many random
+// TestSimulation checks invariants 1 to 7, 9 and 10 after each of many random
 // commands at random instants.
 func TestSimulation(t *testing.T) {
 	all := laws(t)
@@ -599,7 +617,7 @@ func TestSimulation(t *testing.T) {
 			total[k] += n
 		}
 	})
-	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true"} {
+	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true", "artifact_stale"} {
 		if total[must] == 0 {
 			t.Errorf("the simulation never saw: %s (it saw %v)", must, total)
 		}

@@ -180,8 +180,11 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	}
 	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.rules.Catalog.FreezesAt(scope),
 		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: d.Deadline,
-		Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
+		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
 		Rivals: func() []gate.Rival { return w.rivals(d, now) }}
+	if d.RecordAge > 0 {
+		f.RecordAge = min(f.RecordAge, d.RecordAge) // a longer one helps no ask that is open
+	}
 	if d.Lease != nil {
 		f.Released = d.Lease.Started
 	}
@@ -319,7 +322,7 @@ func (w *world) mayStandIn(d *Deployment, f gate.Facts, o Delegation, now lockke
 	}
 	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From), At: o.At,
 		Right: w.check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
-	return gate.Admissible(f, own).Passed(now)
+	return gate.Admissible(f, own, now).Passed(now)
 }
 
 // may refuses unless the user holds the action at the scope now.
