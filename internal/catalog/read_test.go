@@ -78,6 +78,7 @@ func TestGoodBesideBase(t *testing.T) {
 	for name, text := range map[string]string{
 		"two stages of one pipeline": "{kind: Identity, name: i, project: payments, environment: test, audiences: [a], stages: [release/build, release/deploy]}",
 		"lifetime of the lease":      "{kind: Environment, name: e, project: shop, tier: development, lease: 1s}\n---\n{kind: Pipeline, name: l, project: shop, provider: ci, organisation: 1, repository: 2, definition: a, stages: [{name: s, trust: {events: [pull_request], refs: [refs/heads/x]}}]}\n---\n{kind: Identity, name: i, project: shop, environment: e, audiences: [a], lifetime: 1s, stages: [l/s]}",
+		"lifetime of the heartbeat":  "{kind: Environment, name: e, project: shop, tier: development, heartbeat: 10s}\n---\n{kind: Pipeline, name: l, project: shop, provider: ci, organisation: 1, repository: 2, definition: a, stages: [{name: s, trust: {events: [push], refs: [refs/heads/x]}}]}\n---\n{kind: Identity, name: i, project: shop, environment: e, audiences: [a], lifetime: 10s, stages: [l/s]}",
 		"every kind of check": `kind: Environment
 name: all
 project: shop

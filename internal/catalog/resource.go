@@ -349,7 +349,7 @@ type Identity struct {
 	Project     string   `json:"project"`
 	Environment string   `json:"environment"`
 	Audiences   []string `json:"audiences"`          // what its tokens may be for
-	Lifetime    Duration `json:"lifetime,omitempty"` // of one token; default 5m, 1s to 1h
+	Lifetime    Duration `json:"lifetime,omitempty"` // of one token; default 5m, or the environment's heartbeat where that is shorter; 1s to 1h, at most the heartbeat
 	Stages      []string `json:"stages"`             // PIPELINE/STAGE, all of one pipeline
 }
 

@@ -127,8 +127,8 @@ func (v *rules) identity(r *resource, id *Identity) {
 		}
 	}
 	v.within(r, "lifetime", id.Lifetime, time.Second, maxLifetime)
-	if lease := env.LeaseLimit(); foundEnv && lease >= time.Second && time.Duration(id.Lifetime) > lease {
-		v.add(r, "lifetime", "lifetime_beyond_lease", fmt.Sprintf("A token would live %s, longer than a lease on %s (%s).", time.Duration(id.Lifetime), id.Environment, lease), "Shorten the lifetime; no token outlives its lease.")
+	if foundEnv {
+		v.lifetime(r, id, env)
 	}
 	v.bounded(r, "stages", len(id.Stages), maxStages)
 	pipeline := ""
@@ -151,6 +151,19 @@ func (v *rules) identity(r *resource, id *Identity) {
 		if foundEnv && v.written {
 			v.protectionKnown(id, p, env)
 		}
+	}
+}
+
+// lifetime refuses what no token can live: a token ends with its lease, whose end
+// lies a heartbeat ahead at most.
+func (v *rules) lifetime(r *resource, id *Identity, env Environment) {
+	life, lease, beat := time.Duration(id.Lifetime), env.LeaseLimit(), env.Beat()
+	switch {
+	case lease >= time.Second && life > lease:
+		v.add(r, "lifetime", "lifetime_beyond_lease", fmt.Sprintf("A token would live %s, longer than a lease on %s (%s).", life, id.Environment, lease), "Shorten the lifetime; no token outlives its lease.")
+	case v.written && beat >= leastBeat && life > beat:
+		v.add(r, "lifetime", "lifetime_beyond_heartbeat", fmt.Sprintf("A token would live %s; it ends with its lease, and a holder of a lease on %s that is silent for %s loses it, so no token lives longer than that.", life, id.Environment, beat),
+			"Shorten the lifetime to the environment's heartbeat, or leave it out; or lengthen the heartbeat.")
 	}
 }
 

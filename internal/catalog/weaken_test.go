@@ -16,7 +16,7 @@ name: strict
 project: shop
 tier: production
 lease: 30m
-heartbeat: 1m
+heartbeat: 2m
 patience: 2h
 recordAge: 24h
 checks:
@@ -170,7 +170,7 @@ func judgements() map[string]judgement {
 		"Environment.Tier":       {weaker: []edit{{"tier: production", "tier: preproduction", false}}},
 		"Environment.Automation": {weaker: []edit{{"tier: production", "tier: production\nautomation: true", false}}},
 		"Environment.Lease":      {weaker: []edit{{"lease: 30m", "lease: 31m", false}, {"lease: 30m\n", "", false}}},
-		"Environment.Heartbeat":  {weaker: []edit{{"heartbeat: 1m", "heartbeat: 2m", false}, {"heartbeat: 1m\n", "", false}}},
+		"Environment.Heartbeat":  {weaker: []edit{{"heartbeat: 2m", "heartbeat: 3m", false}, {"heartbeat: 2m\n", "", false}}},
 		"Environment.Patience":   {weaker: []edit{{"patience: 2h", "patience: 3h", false}, {"patience: 2h\n", "", false}}},
 		"Environment.RecordAge":  {weaker: []edit{{"recordAge: 24h", "recordAge: 25h", false}, {"recordAge: 24h\n", "", false}}},
 		"Environment.Checks": {weaker: []edit{{"  - {name: one, lock: {mode: sequential}}\n", "", false}},
