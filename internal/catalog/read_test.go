@@ -126,6 +126,27 @@ algorithms: [RS256]
 claims: [{fact: organisation, claim: organization_id}, {fact: repository, claim: pipeline_id}, {fact: run, claim: build_number}, {fact: job, claim: job_id}, {fact: actor, claim: build_creator_id}, {fact: ref, claim: build_branch_ref}]
 ---
 {kind: Pipeline, name: bk, project: shop, provider: buildkite, organisation: o-1, repository: p-1, stages: [{name: deploy, trust: {refs: [refs/heads/main], rule: 'job.job == "deploy"'}}]}`,
+		"checks of what its tokens say": `{kind: Provider, name: any, platform: oidc, issuer: 'https://any.example.com', claims: [{fact: repository, claim: r}, {fact: run, claim: n}, {fact: job, claim: j}, {fact: actor, claim: u}, {fact: stage, claim: s}, {fact: ref, claim: f}, {fact: ref_protected, claim: p}]}
+---
+{kind: Pipeline, name: any, project: shop, provider: any, repository: x, stages: [{name: s, trust: {stage: s, refs: [refs/heads/main]}}]}
+---
+{kind: Environment, name: any, project: shop, tier: preproduction, checks: [{name: r, branches: {allowed: [refs/heads/main], protected: true}}]}
+---
+{kind: Identity, name: any, project: shop, environment: any, audiences: [a], stages: [any/s]}
+---
+{kind: Provider, name: az, platform: azure, issuer: 'https://az.example.com/1'}
+---
+{kind: Pipeline, name: az, project: shop, provider: az, organisation: 11111111-2222-3333-4444-555555555555, teamProject: 21111111-2222-3333-4444-555555555555, repository: r, definition: 42, stages: [{name: s, trust: {stage: Deploy, events: [manual], refs: [refs/heads/main]}}]}
+---
+{kind: Environment, name: az, project: shop, tier: preproduction, checks: [{name: r, branches: {allowed: [refs/heads/main]}}]}
+---
+{kind: Identity, name: az, project: shop, environment: az, audiences: [a], stages: [az/s]}
+---
+{kind: Pipeline, name: hub, project: shop, provider: ci, organisation: 77, repository: 6, definition: x.yml, stages: [{name: s, trust: {called: a/b/c.yml, events: [push], refs: [refs/heads/main]}}]}
+---
+{kind: Environment, name: hub, project: shop, tier: preproduction, checks: [{name: t, template: {allowed: [{path: a/b/c.yml, refs: [refs/tags/v1]}]}}, {name: r, branches: {allowed: [refs/heads/main]}}]}
+---
+{kind: Identity, name: hub, project: shop, environment: hub, audiences: [a], stages: [hub/s]}`,
 		"the same names elsewhere": "{kind: Environment, name: production, project: shop, tier: production, checks: [{name: two-people, approval: {count: 3, groups: [release-managers], review: security}}, {name: b, branches: {allowed: [refs/heads/*]}}]}",
 		"words of YAML 1.1":        "{kind: Group, name: yes, title: on, users: [ann]}",
 		"second account":           "{kind: User, name: ann-2, person: ann}",

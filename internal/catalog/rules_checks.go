@@ -290,22 +290,54 @@ func (v *rules) demands(r *resource, e *Environment) {
 	}
 }
 
-// protectionKnown refuses a demand for protected refs where the platform's
-// tokens never say whether a ref is protected: the check could never pass.
-func (v *rules) protectionKnown(id *Identity, p *resource, env Environment) {
+// factsKnown refuses checks that ask for what the tokens of a pipeline's platform
+// never state: they could never pass.
+func (v *rules) factsKnown(id *Identity, p *resource, env Environment) {
 	pipeline, ok := p.value.(*Pipeline)
 	if !ok {
 		return
 	}
-	provider := v.c.Providers[pipeline.Provider]
-	if provider.Platform == "" || provider.Platform == GitLab || provider.fills("ref_protected") {
+	provider, known := v.c.Providers[pipeline.Provider]
+	if _, is := platforms[provider.Platform]; !known || !is || !v.written {
 		return
 	}
 	r := v.known[Key{EnvironmentKind, id.Project, id.Environment}]
+	tokens := "Tokens of the platform " + provider.Platform
+	if provider.Platform == OIDC {
+		tokens = "Tokens of " + name(provider.Name)
+	}
 	for i, c := range env.Checks {
-		if c.Branches != nil && c.Branches.Protected {
-			v.add(r, fmt.Sprintf("checks[%d].branches.protected", i), "protection_unknowable", "Tokens of the platform "+provider.Platform+" do not say whether a ref is protected, so the check could never pass.",
+		at := fmt.Sprintf("checks[%d]", i)
+		switch {
+		case c.Branches != nil && !provider.states("ref"):
+			mend := "Take the check out"
+			if provider.Platform == OIDC {
+				mend = "Fill the fact ref from a claim, or take the check out"
+			}
+			if env.Tier == Production {
+				mend += ", and waive branch-control in somebody's name and for a time: waivers: [{demand: branch-control, owner: USER, until: …, reason: …}]"
+			}
+			v.add(r, at+".branches", "ref_unknowable", tokens+" name no ref, so the check could never pass.", mend+".")
+		case c.Branches != nil && c.Branches.Protected && !provider.states("ref_protected"):
+			v.add(r, at+".branches.protected", "protection_unknowable", tokens+" do not say whether a ref is protected, so the check could never pass.",
 				"Take protected out, and protect the branch on the platform.")
+		case c.Template != nil && !provider.states("called_path"):
+			v.add(r, at+".template", "template_unknowable", tokens+" do not say in which reusable definition a job runs, so the check could never pass.",
+				"Take the check out, and limit on the platform who may change the definition.")
 		}
 	}
+}
+
+// states reports whether tokens of the provider can state a fact that checks ask
+// for.
+func (p Provider) states(fact string) bool {
+	switch p.Platform {
+	case GitHub:
+		return fact == "ref" || fact == "called_path"
+	case GitLab:
+		return fact == "ref" || fact == "ref_protected"
+	case Azure:
+		return fact == "ref"
+	}
+	return p.fills(fact)
 }

@@ -131,25 +131,25 @@ func (v *rules) identity(r *resource, id *Identity) {
 		v.lifetime(r, id, env)
 	}
 	v.bounded(r, "stages", len(id.Stages), maxStages)
-	pipeline := ""
+	var pipeline *resource
 	for i, s := range id.Stages {
 		at := fmt.Sprintf("stages[%d]", i)
 		p, stage, ok := v.ownStage(r, at, id.Project, s)
 		if !ok {
 			continue
 		}
-		if pipeline != "" && pipeline != p.key.Name {
-			v.add(r, at, "identity_shared", fmt.Sprintf("The identity %s belongs to pipeline %s already, and one identity serves one pipeline.", id.Name, pipeline), "Make an identity and an environment for each pipeline.")
+		if pipeline != nil && pipeline != p {
+			v.add(r, at, "identity_shared", fmt.Sprintf("The identity %s belongs to pipeline %s already, and one identity serves one pipeline.", id.Name, pipeline.key.Name), "Make an identity and an environment for each pipeline.")
 		}
-		if pipeline == "" {
-			pipeline = p.key.Name
+		if pipeline == nil && foundEnv {
+			v.factsKnown(id, p, env)
+		}
+		if pipeline == nil {
+			pipeline = p
 		}
 		if foundEnv && env.Tier != Development {
 			v.outsiderEvents(p, stage, env)
 			v.toldApart(p, stage, env)
-		}
-		if foundEnv && v.written {
-			v.protectionKnown(id, p, env)
 		}
 	}
 }
