@@ -151,6 +151,23 @@ func TestCompileIsLenient(t *testing.T) {
 	if err != nil || len(c.Roles["reader"].Actions) != 1 {
 		t.Errorf("%v, %v", c, err)
 	}
+	// Stages that nothing tells apart, an organisation left out, checks that never
+	// pass, a lifetime beyond the heartbeat.
+	documents := []string{`{"kind":"Project","name":"p"}`,
+		`{"claims":[{"claim":"o","fact":"organisation"},{"claim":"r","fact":"repository"},{"claim":"n","fact":"run"},{"claim":"j","fact":"job"},{"claim":"u","fact":"actor"}],"issuer":"https://x.example.com","kind":"Provider","name":"any","platform":"oidc"}`,
+		`{"kind":"Pipeline","name":"l","project":"p","provider":"any","repository":"r","stages":[{"name":"s","trust":{}}]}`,
+		`{"checks":[{"branches":{"allowed":["refs/heads/main"]},"name":"b"},{"name":"t","template":{"allowed":[{"path":"a/b/c","refs":["refs/heads/main"]}]}}],"kind":"Environment","name":"e","project":"p","tier":"preproduction"}`,
+		`{"audiences":["a"],"environment":"e","kind":"Identity","lifetime":"6m","name":"i","project":"p","stages":["l/s"]}`}
+	var data [][]byte
+	for _, d := range documents {
+		data = append(data, []byte(d))
+	}
+	if _, err := Compile(data); err != nil {
+		t.Error(err)
+	}
+	if _, problems := Read([]File{{"x.json", []byte(strings.Join(documents, "\n"))}}); len(problems) != 5 {
+		t.Errorf("written anew it has %d problems, want 5: %v", len(problems), problems)
+	}
 }
 
 func FuzzRead(f *testing.F) {

@@ -184,10 +184,17 @@ func (v *rules) pipeline(r *resource, p *Pipeline) {
 	which, platform := v.platformOf(p.Provider)
 	provider := v.c.Providers[p.Provider]
 	if v.reference(r, "provider", Key{Kind: ProviderKind, Name: p.Provider}) {
-		if platform.organisation || p.Organisation != "" && provider.fills("organisation") {
+		switch fills := provider.fills("organisation"); {
+		case platform.organisation || fills && p.Organisation != "":
 			v.platformID(r, "organisation", p.Provider, p.Organisation)
-		} else if p.Organisation != "" {
-			v.add(r, "organisation", "field_of_other_platform", "Tokens of "+name(p.Provider)+" name no organisation.", "Take it out.")
+		case fills && v.written:
+			v.add(r, "organisation", "field_missing", "The field organisation is missing: tokens of "+name(p.Provider)+" name one, so no job would be of this pipeline.", "Write the immutable id that the platform gave, or take the claim out of the provider.")
+		case p.Organisation != "":
+			mend := "Take it out."
+			if which == OIDC {
+				mend = "Take it out, or fill the fact organisation from a claim of the provider."
+			}
+			v.add(r, "organisation", "field_of_other_platform", "Tokens of "+name(p.Provider)+" name no organisation, so no job would be of this pipeline.", mend)
 		}
 		switch {
 		case p.Repository == "":
