@@ -230,3 +230,40 @@ func TestBuiltInRoles(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
+
+// TestDefinitionOfAnotherProject: GitLab may read a definition from another
+// project. It is that one which has to be named, and no like-named file.
+func TestDefinitionOfAnotherProject(t *testing.T) {
+	c := mustRead(t, File{"x.yaml", []byte(`
+{kind: Project, name: p}
+---
+{kind: Provider, name: gl, platform: gitlab, issuer: 'https://gitlab.example.com'}
+---
+{kind: Pipeline, name: far, project: p, provider: gl, organisation: 72, repository: 20, definition: 'gitlab.example.com:8443/acme/sub/delivery//ci/deploy.yml', stages: [{name: s, trust: {environment: e, events: [push], refs: [refs/heads/main]}}]}
+`)})
+	f := lockkeeper.SignedFact
+	for path, want := range map[string]string{
+		"gitlab.example.com:8443/acme/sub/delivery//ci/deploy.yml": "stage_found",
+		"ci/deploy.yml": "definition_differs",
+		"gitlab.example.com:8443/evil/delivery//ci/deploy.yml":     "definition_differs",
+		"gitlab.example.com:8443/acme/sub/delivery/ci//deploy.yml": "definition_differs",
+	} {
+		w := lockkeeper.Workload{Provider: "gl", Platform: "gitlab", Organisation: f("72"), Repository: f("20"), Event: f("push"), Ref: f("refs/heads/main"),
+			Environment: f("e"), Runner: f("hosted"), DefinitionPath: f(path)}
+		if _, _, d := c.StageOf(w); d.Code != want {
+			t.Errorf("%s: %s, want %s", path, d.Code, want)
+		}
+	}
+	for path, fit := range map[string]bool{
+		".gitlab-ci.yml": true, "h/g/p//x.yml": true, "h/g/s/p//a/x.yml": true,
+		"h/p//x.yml": false, "p//x.yml": false, "//x.yml": false, "h/g/p//": false, "h/g/p//a//x.yml": false, "h/g/p///x.yml": false, "h/g/../p//x.yml": false,
+		"h/g/p//../x.yml": false, "https://h/g/p//x.yml": false, "h/g/p//x.yml@main": false, "": false,
+	} {
+		if got := gitlabUnfit(path); (got == "") != fit {
+			t.Errorf("%q: %q, fit should be %v", path, got, fit)
+		}
+		if path != ".gitlab-ci.yml" && pathUnfit(path) == "" {
+			t.Errorf("%q is a path elsewhere, too", path)
+		}
+	}
+}

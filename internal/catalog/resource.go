@@ -176,7 +176,7 @@ type Pipeline struct {
 	Organisation string  `json:"organisation,omitempty"` // immutable id of the repository's owner on the platform; none on kubernetes
 	TeamProject  string  `json:"teamProject,omitempty"`  // azure: immutable id of the team project
 	Repository   string  `json:"repository"`             // immutable id on the platform; on kubernetes the namespace
-	Definition   string  `json:"definition,omitempty"`   // path of the definition in the repository; on azure its number; none on kubernetes
+	Definition   string  `json:"definition,omitempty"`   // path of the definition in the repository, on gitlab HOST/GROUP/PROJECT//PATH if it lies in another project; on azure its number; none on kubernetes
 	Stages       []Stage `json:"stages"`
 }
 

@@ -40,7 +40,7 @@ const (
 
 var platforms = map[string]platform{
 	GitHub: {id: number, idSays: "plain numbers", repository: number, repositorySays: "a plain number", organisation: true, definition: pathUnfit, events: lowerLetters, algorithms: []string{"RS256", "ES256"}},
-	GitLab: {id: number, idSays: "plain numbers", repository: number, repositorySays: "a plain number", organisation: true, definition: pathUnfit, events: lowerLetters, algorithms: []string{"RS256"}},
+	GitLab: {id: number, idSays: "plain numbers", repository: number, repositorySays: "a plain number", organisation: true, definition: gitlabUnfit, events: lowerLetters, algorithms: []string{"RS256"}},
 	Azure: {id: guid, idSays: "GUIDs in lower case", repository: always, repositorySays: "at most 255 bytes", organisation: true, definition: numberUnfit, events: letters,
 		algorithms: []string{"RS256"}},
 	Kubernetes: {id: guid, idSays: "the UIDs of service accounts", repository: func(s string) bool { return lockkeeper.CheckName(s) == nil }, repositorySays: "the name of a namespace", definition: absentUnfit,
@@ -69,6 +69,23 @@ func numberUnfit(s string) string {
 		return "must be the number of the pipeline's definition (definitionId in its address)"
 	}
 	return ""
+}
+
+// gitlabUnfit takes a path in the repository, or HOST/GROUP/PROJECT//PATH of a
+// definition that lies in another project: GitLab itself finds that one by its
+// names, and package identity reads them so out of ci_config_ref_uri.
+func gitlabUnfit(s string) string {
+	place, path, elsewhere := strings.Cut(s, "//")
+	if !elsewhere || place == "" {
+		return pathUnfit(s)
+	}
+	if reason := pathUnfit(place); reason != "" {
+		return reason
+	}
+	if strings.Count(place, "/") < 2 {
+		return "names no project before //"
+	}
+	return pathUnfit(path)
 }
 
 func absentUnfit(s string) string {
@@ -209,7 +226,7 @@ func (v *rules) pipeline(r *resource, p *Pipeline) {
 		}
 	}
 	if reason := platform.definition(p.Definition); reason != "" && !(platform.optional && p.Definition == "" && !provider.fills("definition_path")) {
-		v.add(r, "definition", "definition_unfit", "The definition "+strings.TrimPrefix(reason, "path ")+".", "Write the path in the repository, such as .github/workflows/release.yml; on Azure DevOps the definition's number; on Kubernetes nothing.")
+		v.add(r, "definition", "definition_unfit", "The definition "+strings.TrimPrefix(reason, "path ")+".", definitionMend[which])
 	}
 	v.bounded(r, "stages", len(p.Stages), maxStages)
 	first := map[string]bool{}
@@ -223,6 +240,15 @@ func (v *rules) pipeline(r *resource, p *Pipeline) {
 		first[s.Name] = true
 		v.trust(r, at+".trust", which, provider, s.Trust)
 	}
+}
+
+// definitionMend says, by platform, how to write the definition.
+var definitionMend = map[string]string{
+	GitHub:     "Write the path in the repository, such as .github/workflows/release.yml.",
+	GitLab:     "Write the path in the repository, such as .gitlab-ci.yml; or, of one that lies in another project, HOST/GROUP/PROJECT//PATH.",
+	Azure:      "Write the definition's number.",
+	Kubernetes: "Take it out.",
+	OIDC:       "Write the path in the repository, as the provider's claim has it.",
 }
 
 // trust checks a trust rule against what the platform's tokens can say: a field
