@@ -248,12 +248,13 @@ const (
 type Waiver struct {
 	Demand Demand            `json:"demand"`
 	Owner  string            `json:"owner"`  // the user who answers for it
-	Until  lockkeeper.Moment `json:"until"`  // half-open; while it lies more than 366 days ahead the waiver does not count
+	Until  lockkeeper.Moment `json:"until"`  // half-open; at most 366 days ahead: no catalog is applied in which a new waiver ends later, and none counts that does
 	Reason string            `json:"reason"` //
 }
 
 // LongestWaiver is how far ahead the end of a waiver may lie at the moment at
-// which it is used. A catalog knows no time, so the gate holds waivers to it.
+// which it is applied or used. A catalog knows no time: the keeper holds new
+// waivers to it, and the gate all.
 const LongestWaiver = 366 * 24 * time.Hour
 
 // A Check is one condition of an environment. Exactly one of the kinds is set.

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -44,6 +45,9 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	if err := notOwnIssuer(new, c.Issuer); err != nil {
+		return nil, nil, err
+	}
+	if err := waiversEnd(old, new, now); err != nil {
 		return nil, nil, err
 	}
 	if err := w.keepsAdministrator(c.Rules, now); err != nil {
@@ -117,6 +121,25 @@ func notOwnIssuer(c *catalog.Catalog, own string) error {
 		if own != "" && plain(c.Providers[name].Issuer) == plain(own) {
 			return lockkeeper.Conflict.Errorf("issuer_is_own", "The provider %s has this server's own URL as its issuer, so tokens that Lockkeeper handed out would be taken for a CI platform's and be exchanged for new ones.", name).
 				WithNext("Write the issuer of the CI platform, as its tokens have it under iss.")
+		}
+	}
+	return nil
+}
+
+// waiversEnd refuses a waiver that is new, or that reads differently, while its
+// end lies further ahead than any may. The gate would not count it now and, after
+// some waiting, it would: nobody would have applied that then.
+func waiversEnd(old, new *catalog.Catalog, now lockkeeper.Moment) error {
+	furthest := now.Add(catalog.LongestWaiver)
+	for _, scope := range slices.Sorted(maps.Keys(new.Environments)) {
+		e := new.Environments[scope]
+		for i, waiver := range e.Waivers {
+			if !furthest.Before(waiver.Until) || slices.Contains(old.Environments[scope].Waivers, waiver) {
+				continue
+			}
+			return lockkeeper.Invalid.Errorf("waiver_too_long", "%s waives %s for %s/%s until %s, and a waiver may end %d days ahead at most.", waiver.Owner, waiver.Demand, e.Project, e.Name, waiver.Until, int(catalog.LongestWaiver.Hours()/24)).
+				WithNext("Set the waiver's end to %s or sooner, and renew it when it is due.", furthest).
+				WithField(fmt.Sprintf("Environment %s/%s: waivers[%d].until", e.Project, e.Name, i))
 		}
 	}
 	return nil

@@ -385,6 +385,47 @@ func TestOwnIssuerIsNoProvider(t *testing.T) {
 	}
 }
 
+// A waiver that ends too far ahead is not applied, lest it begin to count by
+// waiting; one that is in force already stops nobody's other changes.
+func TestWaiversEnd(t *testing.T) {
+	furthest := began.Add(catalog.LongestWaiver)
+	with := func(until lockkeeper.Moment, reason string, pairs ...string) *Rules {
+		return mustRules(t, rulesWith(append(pairs, "<more>", fmt.Sprintf(`---
+kind: Environment
+name: waived
+project: payments
+tier: preproduction
+waivers: [{demand: branch-control, owner: dora, until: %s, reason: %s}]
+`, until, reason))...))
+	}
+	long := furthest.Add(time.Millisecond)
+	for _, test := range []struct {
+		name     string
+		old, new *Rules
+		code     string
+	}{
+		{"new, and just inside", mustRules(t, rulesWith()), with(furthest, "r"), ""},
+		{"new, and a millisecond too long", mustRules(t, rulesWith()), with(long, "r"), "waiver_too_long"},
+		{"lengthened", with(began, "r"), with(long, "r"), "waiver_too_long"},
+		{"as it was", with(long, "r"), with(long, "r", "<bob>", "\noff: true"), ""},
+		{"shortened too little", with(long.Add(time.Hour), "r"), with(long, "r"), "waiver_too_long"},
+		{"shortened enough", with(long, "r"), with(furthest, "r"), ""},
+		{"for another reason", with(long, "r"), with(long, "s"), "waiver_too_long"},
+	} {
+		c := &core{world: world{State: newState(), rules: test.old}}
+		if err := c.record(&step{}, Caller{Keeper: true}, "", "", []event{&journalStarted{}, &setupCompleted{User: "dora", Credential: "p"}}, began); err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.step(Caller{User: "dora"}, "", applyCatalog{Rules: test.new}, began)
+		if err != nil || codeOf(out.err) != test.code && (test.code != "" || out.err != nil) {
+			t.Errorf("%s: %v %v, want %q", test.name, err, out.err, test.code)
+		}
+		if r := lockkeeper.RefusalOf(out.err); r != nil && (r.Next == "" || r.Field != "Environment payments/waived: waivers[0].until") {
+			t.Errorf("%s: %+v", test.name, r)
+		}
+	}
+}
+
 // Refusals of one kind are recorded once in a minute, with a count at its end.
 func TestRefusalsAreCoalesced(t *testing.T) {
 	c := &core{world: world{State: newState(), rules: laws(t)[0].rules}}
