@@ -82,6 +82,9 @@ var adapters = map[string]func(*lockkeeper.Workload, token.Claims, Issuer) error
 func (v *Verifier) Workload(ctx context.Context, issuers []Issuer, credential Credential, now lockkeeper.Moment) (lockkeeper.Workload, error) {
 	raw := credential.Token
 	var none lockkeeper.Workload
+	if len(issuers) == 0 {
+		return none, lockkeeper.Unauthenticated.Errorf("issuer_unknown", "The catalog has no provider whose tokens are taken.").WithNext("Add a Provider for the CI platform to the catalog.")
+	}
 	var all []string
 	for _, i := range issuers {
 		all = append(all, i.Algorithms...)

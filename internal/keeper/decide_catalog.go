@@ -116,14 +116,20 @@ func (w *world) grantsOnlyHeld(by Caller, ch catalog.Change, new *catalog.Catalo
 // notOwnIssuer refuses a catalog under which Lockkeeper's own tokens prove a
 // job: whoever holds one could exchange it for others, and for longer.
 func notOwnIssuer(c *catalog.Catalog, own string) error {
-	plain := func(url string) string { return strings.ToLower(strings.TrimRight(url, "/")) }
 	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
-		if own != "" && plain(c.Providers[name].Issuer) == plain(own) {
+		if SameIssuer(c.Providers[name].Issuer, own) {
 			return lockkeeper.Conflict.Errorf("issuer_is_own", "The provider %s has this server's own URL as its issuer, so tokens that Lockkeeper handed out would be taken for a CI platform's and be exchanged for new ones.", name).
 				WithNext("Write the issuer of the CI platform, as its tokens have it under iss.")
 		}
 	}
 	return nil
+}
+
+// SameIssuer reports whether two URLs are one issuer, however they are spelled;
+// "" is none.
+func SameIssuer(a, b string) bool {
+	plain := func(url string) string { return strings.ToLower(strings.TrimRight(url, "/")) }
+	return a != "" && plain(a) == plain(b)
 }
 
 // waiversEnd refuses a waiver that is new, or that reads differently, while its

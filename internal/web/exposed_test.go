@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
 	"github.com/lockkeeper/lockkeeper/internal/identity"
 )
@@ -37,6 +38,23 @@ func TestIssuerInTheClear(t *testing.T) {
 		after, _ := w.keeper.Revision()
 		if code(err) != test.want || (after.Number != before.Number) != (err == nil) {
 			t.Errorf("%+v: %v, revision %d after %d", test.options, err, after.Number, before.Number)
+		}
+		server.Close()
+	}
+}
+
+// A server whose own URL is the issuer of a provider, however it came to that,
+// takes none of that provider's tokens: they would be its own.
+func TestOwnTokensProveNoJob(t *testing.T) {
+	w := newWorld(t)
+	for url, want := range map[string]string{w.issuer.URL: "issuer_unknown", w.issuer.URL + "/": "issuer_unknown", w.server.URL: "<nil>"} {
+		server := httptest.NewServer(New(Options{Keeper: w.keeper, Verifier: identity.NewVerifier(identity.Options{}), URL: url, Version: "test"}))
+		job := w.job("push", "")
+		job.Audience = url
+		c := w.as(job)
+		c.Server = server.URL
+		if err := c.Call(context.Background(), "POST", "/artifacts", api.Artifacts{Artifacts: []lockkeeper.Artifact{app}}, nil); code(err) != want {
+			t.Errorf("a server at %s: %v, want %s", url, err, want)
 		}
 		server.Close()
 	}

@@ -252,10 +252,15 @@ func (s *Server) workload(ctx context.Context, c identity.Credential, suffix str
 	return s.Verifier.Workload(ctx, s.issuers(suffix), c, lockkeeper.MomentOf(time.Now()))
 }
 
-// issuers are the CI platforms of the catalog in force.
+// issuers are the CI platforms of the catalog in force. The server itself is none
+// of them: no such catalog is applied, but a server may have got another URL since,
+// or the catalog may be of an older release.
 func (s *Server) issuers(suffix string) []identity.Issuer {
 	var out []identity.Issuer
 	for _, p := range s.Keeper.Rules().Catalog.Providers {
+		if keeper.SameIssuer(p.Issuer, s.URL) {
+			continue
+		}
 		i := identity.Issuer{Provider: p.Name, Platform: p.Platform, URL: p.Issuer, Audience: s.audienceOf(p) + suffix,
 			Algorithms: p.AcceptedAlgorithms(), Longest: p.LongestLife(), API: p.API, Claims: map[string]string{}}
 		for _, c := range p.Claims {
