@@ -47,8 +47,24 @@ type Enrol struct {
 
 // Challenge asks a person to prove himself by a run on a CI platform.
 type Challenge struct {
-	Challenge string `json:"challenge"`
-	Audience  string `json:"audience" doc:"what the audience of the run's token must be"`
+	Challenge string          `json:"challenge"`
+	Audience  string          `json:"audience" doc:"what the audience of the run's token must be: that of the first of audiences"`
+	Audiences []ProofAudience `json:"audiences" doc:"on which platforms a run proves him, and what the audience of its token must be there"`
+	NoProof   []NoProof       `json:"no_proof" doc:"on which of his platforms nobody can prove himself"`
+}
+
+// ProofAudience is what a token of a provider must be for to prove its owner.
+type ProofAudience struct {
+	Provider string `json:"provider"`
+	Platform string `json:"platform"`
+	Audience string `json:"audience"`
+}
+
+// NoProof is a provider whose runs prove nobody.
+type NoProof struct {
+	Provider string `json:"provider"`
+	Platform string `json:"platform"`
+	Reason   string `json:"reason"`
 }
 
 // Proof sends the challenge with the run's token.

@@ -168,6 +168,18 @@ func (p Provider) LongestLife() time.Duration {
 	return orDefault(p.Longest, DefaultLongest)
 }
 
+// NoProof says why a run that the provider vouches for proves nobody's account, or
+// "" where it does.
+func (p Provider) NoProof() string {
+	switch p.Platform {
+	case Azure:
+		return "the audience of its tokens cannot be chosen, so none carries a challenge"
+	case Kubernetes:
+		return "its tokens name a service account, and no person who started anything"
+	}
+	return ""
+}
+
 // A Pipeline is an automated definition in one repository, with its stages.
 type Pipeline struct {
 	Name         string  `json:"name"`

@@ -234,6 +234,13 @@ func (a *app) accountsCommand() *cobra.Command {
 			}
 			return a.print(ch, func(w io.Writer) {
 				fmt.Fprintf(w, "Start a run on your CI platform yourself, and let it run:\n  lockkeeper accounts prove --challenge %s\n", ch.Challenge)
+				fmt.Fprintln(w, "The audience of its token must be:")
+				for _, p := range ch.Audiences {
+					fmt.Fprintf(w, "  on %s (%s) %s\n", p.Provider, p.Platform, p.Audience)
+				}
+				for _, p := range ch.NoProof {
+					fmt.Fprintf(w, "Nobody can prove himself on %s (%s): %s.\n", p.Provider, p.Platform, p.Reason)
+				}
 			})
 		}}
 	return withCommands(c, invite, enrol, challenge, a.proveCommand())

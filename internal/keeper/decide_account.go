@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"strings"
+
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
@@ -112,6 +114,16 @@ func (c challengeAccount) decide(w *world, by Caller, now lockkeeper.Moment) ([]
 		return nil, nil, lockkeeper.Forbidden.Errorf("account_not_linked", "The catalog lists no account of %s on a CI platform, so a run cannot prove anything.", by.User).
 			WithNext("Ask an access administrator to list it under ids of the user.")
 	}
+	var why []string
+	for _, id := range w.rules.Catalog.Users[by.User].IDs {
+		if reason := w.rules.Catalog.Providers[id.Provider].NoProof(); reason != "" {
+			why = append(why, id.Provider+": "+reason)
+		}
+	}
+	if len(why) == len(w.rules.Catalog.Users[by.User].IDs) {
+		return nil, nil, lockkeeper.Forbidden.Errorf("proof_impossible", "Nobody can prove himself on the CI platforms on which %s has accounts (%s).", by.User, strings.Join(why, "; ")).
+			WithNext("Ask an access administrator to list an account on another platform, too.")
+	}
 	return []event{&accountChallenged{User: by.User, Challenge: c.Challenge, Expires: now.Add(challengeLife)}}, nil, nil
 }
 
@@ -128,6 +140,10 @@ func (proveAccount) about() string { return "account" }
 func (c proveAccount) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
 	if err := w.useToken(c.Job, "proof", "", now); err != nil {
 		return nil, nil, err
+	}
+	if reason := w.rules.Catalog.Providers[c.Job.Provider].NoProof(); reason != "" {
+		return nil, nil, lockkeeper.Forbidden.Errorf("proof_impossible", "Nobody can prove himself on %s: %s.", c.Job.Provider, reason).
+			WithNext("Start a run on another platform: lockkeeper accounts challenge says on which.")
 	}
 	u, known := w.rules.Catalog.UserOf(c.Job.Provider, c.Job.Actor.Value)
 	if !known || !c.Job.Actor.Known() {

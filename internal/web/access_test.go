@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
@@ -93,6 +94,44 @@ func TestRoles(t *testing.T) {
 		}
 		if err := w.people["ann"].Call(ctx, "GET", path, nil, nil); code(err) != "not_granted" {
 			t.Errorf("%s by somebody who may not read the catalog: %v", path, err)
+		}
+	}
+}
+
+// TestChallenges: each platform of the user has an audience of its own that
+// proves him, and a pod proves nobody.
+func TestChallenges(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	text := strings.NewReplacer("ISSUER", w.issuer.URL, `ids: [{provider: github, id: "1002"}]`,
+		`ids: [{provider: cluster, id: 61111111-2222-3333-4444-555555555555}, {provider: other, id: "1002"}, {provider: github, id: "1002"}, {provider: github, id: "1012"}, {provider: azure, id: 61111111-2222-3333-4444-555555555555}]`).Replace(rules) +
+		"---\n{kind: Provider, name: other, platform: github, issuer: ISSUER, audience: https://other.example}\n---\n{kind: Provider, name: cluster, platform: kubernetes, issuer: ISSUER, audience: https://cluster.example}\n" +
+		"---\n{kind: Provider, name: azure, platform: azure, issuer: https://az.example/1}\n"
+	w.must(w.people["dora"].Call(ctx, "PUT", "/catalog", api.Apply{Base: 2, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(text, "ISSUER", w.issuer.URL)}}}, nil))
+	ask := func() (c api.Challenge) {
+		w.must(w.people["bob"].Call(ctx, "POST", "/accounts/challenge", nil, &c))
+		return c
+	}
+	prove := func(token, challenge string) (p api.Proven, err error) {
+		err = api.Client{Server: w.server.URL, Bearer: token}.Call(ctx, "POST", "/accounts/proof", api.Proof{Challenge: challenge}, &p)
+		return p, err
+	}
+	c := ask()
+	suffix := "/prove/" + c.Challenge
+	want := []api.ProofAudience{{Provider: "other", Platform: "github", Audience: "https://other.example" + suffix}, {Provider: "github", Platform: "github", Audience: w.server.URL + suffix}}
+	if !reflect.DeepEqual(c.Audiences, want) || c.Audience != want[0].Audience || len(c.NoProof) != 2 || c.NoProof[0].Provider != "cluster" || c.NoProof[1].Platform != "azure" || c.NoProof[0].Reason == "" {
+		t.Errorf("%+v", c)
+	}
+	pod := w.issuer.Token(w.issuer.KubernetesClaims("https://cluster.example"+suffix, time.Now(), nil))
+	if _, err := prove(pod, c.Challenge); code(err) != "proof_impossible" {
+		t.Errorf("a pod: %v", err)
+	}
+	for i := range c.Audiences {
+		c := ask()
+		job := w.job("workflow_dispatch", "")
+		job.ActorID, job.Audience = "1002", c.Audiences[i].Audience
+		if p, err := prove(w.issuer.JobToken(job), c.Challenge); err != nil || p.User != "bob" {
+			t.Errorf("on %s: %v %+v", c.Audiences[i].Provider, err, p)
 		}
 	}
 }

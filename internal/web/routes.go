@@ -175,14 +175,25 @@ func (s *Server) challenge(ctx context.Context, in *Credential) (*reply[api.Chal
 	if err != nil {
 		return nil, err
 	}
-	audience := s.URL
+	out := api.Challenge{Challenge: c, Audience: s.URL + proofSuffix + c, Audiences: []api.ProofAudience{}, NoProof: []api.NoProof{}}
 	rules := s.Keeper.Rules().Catalog
+	seen := map[string]bool{}
 	for _, id := range rules.Users[by.User].IDs {
-		if p := rules.Providers[id.Provider]; p.Platform != catalog.Azure { // whose audience cannot be chosen
-			audience = s.audienceOf(p)
+		p := rules.Providers[id.Provider]
+		if seen[p.Name] {
+			continue
 		}
+		seen[p.Name] = true
+		if reason := p.NoProof(); reason != "" {
+			out.NoProof = append(out.NoProof, api.NoProof{Provider: p.Name, Platform: p.Platform, Reason: reason})
+			continue
+		}
+		out.Audiences = append(out.Audiences, api.ProofAudience{Provider: p.Name, Platform: p.Platform, Audience: s.audienceOf(p) + proofSuffix + c})
 	}
-	return &reply[api.Challenge]{api.Challenge{Challenge: c, Audience: audience + proofSuffix + c}}, nil
+	if len(out.Audiences) > 0 {
+		out.Audience = out.Audiences[0].Audience
+	}
+	return &reply[api.Challenge]{out}, nil
 }
 
 func (s *Server) prove(ctx context.Context, in *byJob[api.Proof]) (*reply[api.Proven], error) {
