@@ -77,6 +77,7 @@ stages:
 	}
 }
 
+// TestRulesAreBounded gives expressions that would cost too much (invariant 14).
 func TestRulesAreBounded(t *testing.T) {
 	for _, rule := range []string{strings.Repeat("(", 5000), "ask.ref == " + strings.Repeat(`"a"+`, 900) + `"a"`} {
 		if _, err := compileRule(askVariable, rule); err == nil {

@@ -87,7 +87,7 @@ func dangling(n int) string {
 	return b.String()
 }
 
-// TestHostileInput reads each hostile text as YAML and as JSON. The bound on the
+// TestHostileInput reads each hostile text as YAML and as JSON (invariant 14). The bound on the
 // time is far above what each takes, so that a busy machine does not fail it,
 // and far below what an unbounded reader would take.
 func TestHostileInput(t *testing.T) {
@@ -115,6 +115,7 @@ func TestHostileInput(t *testing.T) {
 	}
 }
 
+// TestBoundsOfAllFiles counts all files of a folder together (invariant 14).
 func TestBoundsOfAllFiles(t *testing.T) {
 	var files []File
 	for i := range 6 {

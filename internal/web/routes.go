@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -529,8 +530,12 @@ var nameErrors = sync.OnceFunc(func() {
 		var fields []string
 		for _, err := range errs {
 			var d *huma.ErrorDetail
-			if errors.As(err, &d) {
-				fields = append(fields, d.Location+": "+d.Message)
+			if errors.As(err, &d) && len(fields) < 20 {
+				message := d.Message
+				if strings.HasPrefix(message, "json: cannot unmarshal") { // encoding/json repeats numbers
+					message = "a value of another type, or a number that is too large"
+				}
+				fields = append(fields, fmt.Sprintf("%.100s: %.200s", d.Location, message))
 			}
 		}
 		p.Field = strings.Join(fields, "; ")
