@@ -88,16 +88,26 @@ func (a *app) readCatalog(paths []string) (*catalog.Catalog, []catalog.File, err
 }
 
 func (a *app) validateCommand() *cobra.Command {
-	return &cobra.Command{Use: "validate PATH…", Short: "Check governance documents; needs no server", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper validate governance/",
-		RunE: func(_ *cobra.Command, args []string) error {
-			c, _, err := a.readCatalog(args)
-			if err != nil {
-				return err
-			}
-			return a.print(map[string]any{"documents": len(c.Documents()), "digest": c.Digest()}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d documents are good. Digest %s\n", len(c.Documents()), c.Digest())
-			})
-		}}
+	var reach bool
+	c := &cobra.Command{Use: "validate PATH…", Short: "Check governance documents; needs no server", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper validate governance/\n  lockkeeper validate governance/ --fail-on-unreachable",
+		Long: "Beside mistakes it names the approvals for which there are not persons enough today, and for whom that is so\nwhen he asks: nobody approves what is his own."}
+	c.Flags().BoolVar(&reach, "fail-on-unreachable", false, reachHelp)
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		next, _, err := a.readCatalog(args)
+		if err != nil {
+			return err
+		}
+		short := shortages(next)
+		err = a.print(map[string]any{"documents": len(next.Documents()), "digest": next.Digest(), "unreachable": short}, func(w io.Writer) {
+			printShortages(w, short)
+			fmt.Fprintf(w, "%d documents are good. Digest %s\n", len(next.Documents()), next.Digest())
+		})
+		if err == nil && reach && len(short) > 0 {
+			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
+		}
+		return err
+	}
+	return c
 }
 
 func (a *app) applyCommand() *cobra.Command {

@@ -6,9 +6,11 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 	"github.com/spf13/cobra"
 )
@@ -24,10 +26,11 @@ type plannedChange struct {
 }
 
 func (a *app) planCommand() *cobra.Command {
-	var strict bool
-	c := &cobra.Command{Use: "plan PATH…", Short: "Show what applying these documents would change, and what it would weaken", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper plan governance/\n  lockkeeper plan governance/ --fail-on-weaker",
+	var strict, reach bool
+	c := &cobra.Command{Use: "plan PATH…", Short: "Show what applying these documents would change, and what it would weaken", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper plan governance/\n  lockkeeper plan governance/ --fail-on-weaker --fail-on-unreachable",
 		Long: "The plan names the revision that it was made against; give it to `apply --base` so that nothing else comes between."}
 	c.Flags().BoolVar(&strict, "fail-on-weaker", false, "exit with 4 if anything would be weakened")
+	c.Flags().BoolVar(&reach, "fail-on-unreachable", false, reachHelp)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		next, _, err := a.readCatalog(args)
 		if err != nil {
@@ -42,13 +45,35 @@ func (a *app) planCommand() *cobra.Command {
 			plan = append(plan, plannedChange{d.Verb, d.Key.Kind, d.Key.Project, d.Key.Name, d.Fields, d.Weakens})
 			weaker += len(d.Weakens)
 		}
-		err = a.print(map[string]any{"base": revision, "digest": next.Digest(), "changes": plan, "weaker": weaker}, func(w io.Writer) { printPlan(w, plan, revision, weaker) })
-		if err == nil && strict && weaker > 0 {
+		short := shortages(next)
+		err = a.print(map[string]any{"base": revision, "digest": next.Digest(), "changes": plan, "weaker": weaker, "unreachable": short}, func(w io.Writer) {
+			printShortages(w, short)
+			printPlan(w, plan, revision, weaker)
+		})
+		if err == nil && (strict && weaker > 0 || reach && len(short) > 0) {
 			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
 		}
 		return err
 	}
 	return c
+}
+
+const reachHelp = "exit with 4 if there are approvals for which there are not persons enough"
+
+// shortages are the approvals of a catalog for which there are not persons enough
+// today.
+func shortages(c *catalog.Catalog) []access.Shortage {
+	short := access.New(c).Shortages(lockkeeper.MomentOf(time.Now()))
+	if short == nil {
+		short = []access.Shortage{}
+	}
+	return short
+}
+
+func printShortages(w io.Writer, short []access.Shortage) {
+	for _, s := range short {
+		fmt.Fprintf(w, "! unreachable: %s\n", printable(s.String()))
+	}
 }
 
 func printPlan(w io.Writer, plan []plannedChange, revision, weaker int) {
