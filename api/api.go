@@ -139,7 +139,7 @@ type Can struct {
 // Path is one assignment that concerns a question, and the way that leads to it.
 type Path struct {
 	Assignment string            `json:"assignment"`
-	Effect     string            `json:"effect" enum:"grants,denies,not_started,ended"`
+	Effect     string            `json:"effect" enum:"grants,eligible,denies,not_started,ended"`
 	Groups     []string          `json:"groups" doc:"from the one that lists the user, or the one that was asked about, to the one that the assignment is to; none: it is to the user himself"`
 	Role       string            `json:"role"`
 	Scope      lockkeeper.Scope  `json:"scope"`
@@ -152,6 +152,13 @@ type Permitted struct {
 	User     string              `json:"user"`
 	Person   lockkeeper.Person   `json:"person"`
 	Decision lockkeeper.Decision `json:"decision"`
+}
+
+// WhatCan lists what a principal holds.
+type WhatCan struct {
+	Principal   string       `json:"principal" doc:"user:NAME or group:NAME"`
+	Holds       []Path       `json:"holds" doc:"by assignments, whatever their effect, by scope"`
+	Activations []Activation `json:"activations" doc:"what a user has activated besides, and is eligible for still"`
 }
 
 // WhoCan lists everybody who may do an action at a scope.

@@ -282,7 +282,7 @@ func until(now lockkeeper.Moment, lists ...[]found) *lockkeeper.Moment {
 // it.
 type Path struct {
 	Assignment string
-	Effect     string   // grants or denies; or not_started, ended: its time is another
+	Effect     string   // grants or denies; or not_started, ended: its time is another; from Holdings, eligible too
 	Groups     []string // from the one that lists the user, or the one that was asked about, to the one that it is to; none: it is to the user himself
 	Role       string
 	Scope      lockkeeper.Scope
@@ -297,22 +297,26 @@ func (x *Index) paths(asks asker, list []found, now lockkeeper.Moment) []Path {
 	from := x.reach(asks.direct)
 	out := make([]Path, 0, min(len(list), maxPaths))
 	for _, g := range list[:min(len(list), maxPaths)] {
-		p := Path{Assignment: g.Name, Effect: "grants", Role: g.Role, Scope: g.Scope, Start: g.Start, End: g.End}
-		switch {
-		case now.Before(g.Start):
-			p.Effect = "not_started"
-		case !g.holdsAt(now):
-			p.Effect = "ended"
-		case g.Deny:
-			p.Effect = "denies"
-		}
-		if g.group >= 0 {
-			p.Groups = x.way(from, g.group)
-			slices.Reverse(p.Groups)
-		}
-		out = append(out, p)
+		out = append(out, x.path(from, g, now))
 	}
 	return out
+}
+
+func (x *Index) path(from map[int32]int32, g found, now lockkeeper.Moment) Path {
+	p := Path{Assignment: g.Name, Effect: "grants", Role: g.Role, Scope: g.Scope, Start: g.Start, End: g.End}
+	switch {
+	case now.Before(g.Start):
+		p.Effect = "not_started"
+	case !g.holdsAt(now):
+		p.Effect = "ended"
+	case g.Deny:
+		p.Effect = "denies"
+	}
+	if g.group >= 0 {
+		p.Groups = x.way(from, g.group)
+		slices.Reverse(p.Groups)
+	}
+	return p
 }
 
 // spell makes a decision of each path.

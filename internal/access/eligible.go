@@ -1,7 +1,9 @@
 package access
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
@@ -70,6 +72,41 @@ func (x *Index) Eligibilities(user string, now lockkeeper.Moment) []catalog.Assi
 		}
 	}
 	return out
+}
+
+// Holdings lists every assignment that concerns a principal, himself or by the
+// groups that he is in, whatever it gives and whatever its time, by scope and
+// name. The refusal has one of the codes of Check about the principal: whoever is
+// not known, off, or automation holds nothing.
+func (x *Index) Holdings(who lockkeeper.Principal, now lockkeeper.Moment) ([]Path, error) {
+	var d lockkeeper.Decision
+	if x.barred(&d, who, lockkeeper.ReadAccess, 1) {
+		return nil, lockkeeper.NotFound.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithField(who.Name)
+	}
+	asks := x.asker(who)
+	from := x.reach(asks.direct)
+	out := []Path{}
+	for _, a := range x.c.Assignments {
+		f := found{&a, -1}
+		if a.Principal.Kind == lockkeeper.GroupPrincipal {
+			n, known := x.numbers[a.Principal.Name]
+			if !known || !asks.groups.has(n) {
+				continue
+			}
+			f.group = n
+		} else if asks.user < 0 || a.Principal.Name != who.Name {
+			continue
+		}
+		p := x.path(from, f, now)
+		if a.Eligible && p.Effect == "grants" {
+			p.Effect = "eligible"
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b Path) int {
+		return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Assignment, b.Assignment))
+	})
+	return out, nil
 }
 
 // RoleAllows reports whether a role allows an action; an unknown role allows

@@ -74,3 +74,44 @@ func TestEligible(t *testing.T) {
 		}
 	})
 }
+
+// TestHoldingsSuffice answers every question from what Holdings lists alone, and
+// must agree with Allowed.
+func TestHoldingsSuffice(t *testing.T) {
+	granted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		x := New(w.c)
+		now := at(rapid.IntRange(0, 26).Draw(t, "now"))
+		for _, user := range w.users {
+			held, err := x.Holdings(lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}, now)
+			if u := w.c.Users[user]; (err != nil) != (u.Off || u.Automation) {
+				t.Fatalf("%s: %v", user, err)
+			}
+			for _, scope := range w.scopes {
+				for _, action := range []lockkeeper.Action{"deployments/approve", "deployments/start", "journal/read", "access/write"} {
+					may := false
+					for _, p := range held {
+						if !p.Scope.Contains(scope) || !x.RoleAllows(p.Role, action) {
+							continue
+						}
+						if p.Effect == "denies" {
+							may = false
+							break
+						}
+						may = may || p.Effect == "grants"
+					}
+					if may != x.Allowed(user, action, scope, now) {
+						t.Fatalf("%s %s at %s: %v by %v", user, action, scope, may, held)
+					}
+					if may {
+						granted++
+					}
+				}
+			}
+		}
+	})
+	if granted < 100 {
+		t.Errorf("only %d questions passed", granted)
+	}
+}

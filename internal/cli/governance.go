@@ -162,6 +162,50 @@ func (a *app) rolesCommand() *cobra.Command {
 		}}
 }
 
+func (a *app) whatCanCommand() *cobra.Command {
+	return &cobra.Command{Use: "what-can PRINCIPAL", Short: "Everything that a user or a group holds, may activate, is denied, or has activated", Args: cobra.ExactArgs(1),
+		Example: "  lockkeeper what-can ann\n  lockkeeper what-can group:release-managers --output json",
+		Long:    "Everybody may ask about himself; about others it takes access/read at /. What a role allows: lockkeeper catalog roles ROLE.",
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.person()
+			if err != nil {
+				return err
+			}
+			who := args[0]
+			if !strings.Contains(who, ":") {
+				who = "user:" + who
+			}
+			var out api.WhatCan
+			if err := client.Call(c.Context(), "GET", "/what-can?"+url.Values{"principal": {who}}.Encode(), nil, &out); err != nil {
+				return err
+			}
+			return a.print(out, func(w io.Writer) { printHoldings(w, out) })
+		}}
+}
+
+func printHoldings(w io.Writer, out api.WhatCan) {
+	does := map[string]string{"grants": "holds", "eligible": "may activate", "denies": "is denied", "not_started": "will have", "ended": "had"}
+	for _, p := range out.Holds {
+		fmt.Fprintf(w, "%-12s %s at %s", does[p.Effect], p.Role, p.Scope)
+		if p.Effect == "not_started" {
+			fmt.Fprintf(w, " from %s", p.Start)
+		}
+		if !p.End.IsZero() {
+			fmt.Fprintf(w, " until %s", p.End)
+		}
+		for i := len(p.Groups) - 1; i >= 0; i-- {
+			fmt.Fprintf(w, ", as group %s", p.Groups[i])
+		}
+		fmt.Fprintf(w, " (%s)\n", p.Assignment)
+	}
+	for _, x := range out.Activations {
+		fmt.Fprintf(w, "%-12s %s at %s until %s (%s)\n", "has active", x.Role, x.Scope, x.Ends, x.ID)
+	}
+	if len(out.Holds)+len(out.Activations) == 0 {
+		fmt.Fprintln(w, "Nothing.")
+	}
+}
+
 func (a *app) whoCanCommand() *cobra.Command {
 	return &cobra.Command{Use: "who-can ACTION SCOPE", Short: "Everybody who may do an action at a scope, and by which path", Args: cobra.ExactArgs(2),
 		Example: "  lockkeeper who-can deployments/approve /projects/payments/environments/production",

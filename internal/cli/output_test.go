@@ -31,7 +31,7 @@ var wrong = map[string][]string{
 	"receipt show": {"d-x"}, "receipt verify": {"NOTHING"}, "recover": {"--data", "NOTHING", "--administrator", "dora", "--reason", "r"}, "recover confirm": {"--revision", "1"},
 	"reject": {"d-x"}, "schema": {"x"}, "serve": {"--listen", "nowhere"}, "setup": {"--user", "dora", "--code", "lks_x"},
 	"token": {"d-x", "--handle-file", "NOTHING/h"}, "trust": {"vault", "--identity", "payments/test"}, "validate": {"NOTHING"}, "version": {"x"},
-	"who-can": {"deployments/approve", "/"},
+	"what-can": {"bob"}, "who-can": {"deployments/approve", "/"},
 }
 
 // oneProblem checks that what was printed is one JSON value that says what is

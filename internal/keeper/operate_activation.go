@@ -246,10 +246,14 @@ func (k *Keeper) Activations(by Caller) ([]Activation, error) {
 			out = append(out, *a)
 		}
 	}
-	slices.SortFunc(out, func(a, b Activation) int {
+	sortActivations(out)
+	return out, nil
+}
+
+func sortActivations(list []Activation) {
+	slices.SortFunc(list, func(a, b Activation) int {
 		return cmp.Or(a.Ends.Time().Compare(b.Ends.Time()), cmp.Compare(a.ID, b.ID))
 	})
-	return out, nil
 }
 
 // An Eligibility is what somebody may activate, and what that takes.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 )
 
 // WhoCan lists, with the path of each, the users who may do an action at a scope
@@ -35,6 +36,30 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 		out = append(out, Permitted{user, rules.Catalog.PersonOf(user), w.check(user, action, scope, now)})
 	}
 	return out, nil
+}
+
+// WhatCan lists what a principal holds by assignments, and what a user has
+// activated besides. Everybody may ask about himself; about others, and about a
+// group, it takes access/read at /.
+func (k *Keeper) WhatCan(by Caller, who lockkeeper.Principal) ([]access.Path, []Activation, error) {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if who.Kind != lockkeeper.UserPrincipal || by.User == "" || by.User != who.Name {
+		if _, err := w.may(by, lockkeeper.ReadAccess, lockkeeper.Root, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	held, err := w.rules.Access.Holdings(who, now)
+	active := []Activation{}
+	for _, a := range w.Activations {
+		if who.Kind == lockkeeper.UserPrincipal && a.User == who.Name && now.Before(a.Ends) && w.rules.Access.Eligible(a.User, a.Role, a.Scope, now).Passed(now) {
+			active = append(active, *a)
+		}
+	}
+	sortActivations(active)
+	return held, active, err
 }
 
 // A Permitted user and the path that permits him.

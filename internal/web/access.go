@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
 
@@ -83,14 +84,41 @@ func (s *Server) can(_ context.Context, in *struct {
 	if user != "" {
 		d = verdict // which knows what he has activated, too
 	}
-	out := api.Can{Decision: d, Principal: who.String(), Paths: []api.Path{}}
+	return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths)}}, nil
+}
+
+func renderPaths(paths []access.Path) []api.Path {
+	out := []api.Path{}
 	for _, p := range paths {
 		if p.Groups == nil {
 			p.Groups = []string{}
 		}
-		out.Paths = append(out.Paths, api.Path(p))
+		out = append(out, api.Path(p))
 	}
-	return &reply[api.Can]{out}, nil
+	return out
+}
+
+func (s *Server) whatCan(_ context.Context, in *struct {
+	Credential
+	Principal string `query:"principal" required:"true" maxLength:"69" doc:"user:NAME or group:NAME"`
+}) (*reply[api.WhatCan], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	who, _, err := principal(in.Principal, "")
+	if err != nil {
+		return nil, err
+	}
+	held, active, err := s.Keeper.WhatCan(by, who)
+	if err != nil {
+		return nil, err
+	}
+	out := api.WhatCan{Principal: who.String(), Holds: renderPaths(held), Activations: []api.Activation{}}
+	for _, a := range active {
+		out.Activations = append(out.Activations, renderActivation(a))
+	}
+	return &reply[api.WhatCan]{out}, nil
 }
 
 // principal reads whom a question is about, and gives his name if it is a user.

@@ -103,6 +103,7 @@ func (s *Server) register() {
 	route(s, http.MethodGet, "/roles/{name}", "role", "One role: what it allows", s.role)
 	route(s, http.MethodGet, "/can", "can", "May a user or a group do an action at a scope, and by which paths", s.can)
 	route(s, http.MethodGet, "/who-can", "who-can", "Who may do an action at a scope, and by which paths", s.whoCan)
+	route(s, http.MethodGet, "/what-can", "what-can", "What a user or a group holds, and what he has activated", s.whatCan)
 	route(s, http.MethodPost, "/keys/rotate", "rotate-keys", "Sign tokens with the next key", s.rotate)
 	route(s, http.MethodPost, "/recovery/confirm", "confirm-recovery", "Confirm what the catalog allows after the log went on from an older copy", s.confirmRecovery)
 	route(s, http.MethodGet, "/journal/entries", "journal-entries", "The journal's entries from a position on, for followers", s.entries)
