@@ -51,6 +51,22 @@ func (x *Index) Eligible(user, role string, scope lockkeeper.Scope, now lockkeep
 	return d
 }
 
+// DeniedFrom is when the first deny of an action to a user at a scope begins that
+// does not hold yet; nil if none will.
+func (x *Index) DeniedFrom(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) *lockkeeper.Moment {
+	if _, known := x.users[user]; !known {
+		return nil
+	}
+	var first *lockkeeper.Moment
+	_, _, others := x.sift(x.asker(lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}), x.actions[action], scope, now)
+	for _, f := range others {
+		if f.Deny && now.Before(f.Start) && (first == nil || f.Start.Before(*first)) {
+			first = &f.Start
+		}
+	}
+	return first
+}
+
 // Activatable lists the eligible assignments that, activated, would let user do
 // action at scope, sorted by name.
 func (x *Index) Activatable(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) []catalog.Assignment {

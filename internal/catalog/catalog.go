@@ -97,13 +97,19 @@ func (c *Catalog) IdentityOf(environment lockkeeper.Scope) (Identity, bool) {
 }
 
 // RulesOf lists the rules that hold for activating a role at a scope, sorted by
-// name. None means that it cannot be activated there.
+// name: those there and above and, since what is activated holds below too, those
+// below. None, if there is none there or above: it cannot be activated there.
 func (c *Catalog) RulesOf(role string, scope lockkeeper.Scope) []ActivationRule {
 	var out []ActivationRule
+	covered := false
 	for _, r := range c.ActivationRules {
-		if r.Role == role && r.Scope.Contains(scope) {
+		if r.Role == role && (r.Scope.Contains(scope) || scope.Contains(r.Scope)) {
 			out = append(out, r)
+			covered = covered || r.Scope.Contains(scope)
 		}
+	}
+	if !covered {
+		return nil
 	}
 	slices.SortFunc(out, func(a, b ActivationRule) int { return cmp.Compare(a.Name, b.Name) })
 	return out

@@ -23,6 +23,7 @@ type tally struct {
 	asOf    lockkeeper.Moment
 	running bool // asOf is the release: nothing grows older any more
 	extra   int
+	voters  []int   // per ballot, who gave it: the first ballot of the same person
 	turns   []*turn // per check, when its turn came; nil: not yet
 	placed  [][]int // per check, the ballots that fill its places
 }
@@ -61,6 +62,7 @@ func newTally(f Facts, now lockkeeper.Moment) *tally {
 		t.ballots = append(t.ballots, ballot{v, Admissible(f, v, now)})
 	}
 	slices.SortStableFunc(t.ballots, func(a, b ballot) int { return a.vote.At.Time().Compare(b.vote.At.Time()) })
+	t.voters = voters(t.ballots)
 	t.turns = make([]*turn, len(t.checks))
 	for i, c := range t.checks {
 		if len(c.Approval.After) == 0 {
@@ -281,6 +283,29 @@ func (f Facts) built(persons []lockkeeper.Person, now lockkeeper.Moment) (lockke
 	return "", false
 }
 
+// voters names, for each ballot, the first ballot of the same person. Two that
+// were given as different persons are one person's if either counts as what the
+// other is by now, since accounts may turn out to be one person's.
+func voters(ballots []ballot) []int {
+	out := make([]int, len(ballots))
+	for b := range ballots {
+		out[b] = b
+		for other := range b {
+			v, o := ballots[b].vote, ballots[other].vote
+			if v.Counts != o.Counts && !slices.Contains(v.Persons, o.Counts) && !slices.Contains(o.Persons, v.Counts) {
+				continue
+			}
+			same, was := out[other], out[b]
+			for i := range out[:b+1] {
+				if out[i] == was || out[i] == same {
+					out[i] = min(same, was)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // match gives the places of some checks to the persons behind the first n
 // ballots; the result holds, per check, the ballots that fill its places. A person
 // fills one place, by whichever of his ballots may.
@@ -291,10 +316,10 @@ func (t *tally) match(checks []int, n int) [][]int {
 			places = append(places, c)
 		}
 	}
-	var persons []lockkeeper.Person // in the order of their first ballots
-	of := map[lockkeeper.Person][]int{}
+	var persons []int // in the order of their first ballots
+	of := map[int][]int{}
 	for b := range t.ballots[:n] {
-		person := t.ballots[b].vote.Counts
+		person := t.voters[b]
 		if of[person] == nil {
 			persons = append(persons, person)
 		}
@@ -304,15 +329,15 @@ func (t *tally) match(checks []int, n int) [][]int {
 	for i := range voter {
 		voter[i] = -1
 	}
-	var try func(person lockkeeper.Person, seen []bool) bool
-	try = func(person lockkeeper.Person, seen []bool) bool {
+	var try func(person int, seen []bool) bool
+	try = func(person int, seen []bool) bool {
 		for p, check := range places {
 			i := slices.IndexFunc(of[person], func(b int) bool { return t.counts(b, check) })
 			if seen[p] || i < 0 {
 				continue
 			}
 			seen[p] = true
-			if voter[p] < 0 || try(t.ballots[voter[p]].vote.Counts, seen) {
+			if voter[p] < 0 || try(t.voters[voter[p]], seen) {
 				voter[p] = of[person][i]
 				return true
 			}

@@ -53,6 +53,7 @@ type Activation struct {
 const (
 	maxRequests    = 5    // of one user that wait
 	maxActivations = 20   // of one user at once
+	maxRenewals    = 10   // votes of one user on one ask
 	maxReason      = 1000 // bytes
 )
 
@@ -203,6 +204,7 @@ const (
 	activationExpired     = "expired"
 	activationDeactivated = "deactivated" // by its holder
 	activationRevoked     = "revoked"     // by somebody else; what was approved under it counts no more
+	activationLapsed      = "lapsed"      // its holder is not eligible any more; the same
 )
 
 func (*activationEnded) kind() string { return "activation.ended" }
@@ -214,16 +216,41 @@ func (ev *activationEnded) apply(s *State, _ Entry) error {
 		return fmt.Errorf("the activation %s is not there", ev.ID)
 	}
 	delete(s.Activations, ev.ID)
-	if ev.Status != activationRevoked {
-		return nil
-	}
-	for _, d := range s.Deployments {
-		d.Votes = slices.DeleteFunc(d.Votes, func(v Vote) bool { return v.Activation == ev.ID })
-	}
-	for _, r := range s.Requests {
-		r.Votes = slices.DeleteFunc(r.Votes, func(v Vote) bool { return v.Activation == ev.ID })
+	if ev.Status == activationRevoked || ev.Status == activationLapsed {
+		s.voidVotes(ev.ID)
 	}
 	return nil
+}
+
+// votesVoided takes what was approved under an activation that is over already.
+type votesVoided struct {
+	one
+	Activation string `json:"activation"`
+	By         string `json:"voided_by"`
+	Reason     string `json:"reason,omitempty"`
+	Revision   int    `json:"revision"`
+}
+
+func (*votesVoided) kind() string { return "votes.voided" }
+func (ev *votesVoided) subjects() []string {
+	return []string{activationSubject(ev.Activation), "user/" + ev.By}
+}
+func (ev *votesVoided) apply(s *State, _ Entry) error {
+	s.voidVotes(ev.Activation)
+	return nil
+}
+
+func (s *State) voidVotes(activation string) {
+	for _, d := range s.Deployments {
+		d.Votes = withoutVotes(d.Votes, activation)
+	}
+	for _, r := range s.Requests {
+		r.Votes = withoutVotes(r.Votes, activation)
+	}
+}
+
+func withoutVotes(votes []Vote, activation string) []Vote {
+	return slices.DeleteFunc(votes, func(v Vote) bool { return v.Activation == activation })
 }
 
 // covers reports whether an activation gives an action at a scope at now, by its
@@ -261,8 +288,10 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 		return w.withWayOut(d, user, action, scope, now), ""
 	}
 	end := best.Ends
-	if by.Until != nil && by.Until.Before(end) {
-		end = *by.Until
+	for _, sooner := range []*lockkeeper.Moment{by.Until, w.rules.Access.DeniedFrom(user, action, scope, now)} {
+		if sooner != nil && sooner.Before(end) {
+			end = *sooner
+		}
 	}
 	return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated", Until: &end, Because: []lockkeeper.Decision{by},
 		Sentence: fmt.Sprintf("%s has activated %s at %s until %s (%s).", user, best.Role, best.Scope, best.Ends, best.ID)}, best.ID
@@ -325,6 +354,15 @@ func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
 		}
 	}
 	return d
+}
+
+// deadline is until when a request may wait: as when it was made, or sooner if the
+// rules of now say so.
+func (d demands) deadline(r *Request) lockkeeper.Moment {
+	if sooner := r.Opened.Add(d.patience); len(d.rules) > 0 && sooner.Before(r.Deadline) {
+		return sooner
+	}
+	return r.Deadline
 }
 
 // fits judges what the rules say of the ask itself.

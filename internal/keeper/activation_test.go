@@ -87,7 +87,7 @@ func (l *accessLaw) actions() []lockkeeper.Action {
 
 // needed is how many leads must approve an activation at a scope.
 func (l *accessLaw) needed(scope lockkeeper.Scope) int {
-	if l.strict && scope == "/projects/p/environments/e" {
+	if l.strict && scope.Contains("/projects/p/environments/e") {
 		return 2
 	}
 	return 1
@@ -114,6 +114,8 @@ type accessModel struct {
 	law         *accessLaw
 	requests    map[string]*modelRequest
 	activations map[string]*modelActivation
+	begun       map[string]*modelActivation // by request
+	ids         map[string]string           // of activations, by request
 }
 
 func personIn(user string) string { return strings.TrimSuffix(user, "2") }
@@ -156,7 +158,7 @@ func TestActivations(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		c := &core{world: world{State: newState(), rules: all[0].rules}}
-		m := &accessModel{all[0], map[string]*modelRequest{}, map[string]*modelActivation{}}
+		m := &accessModel{all[0], map[string]*modelRequest{}, map[string]*modelActivation{}, map[string]*modelActivation{}, map[string]string{}}
 		now := began
 		mirror := newState()
 		step := func(by string, cmd command) error {
@@ -235,11 +237,18 @@ func TestActivations(t *testing.T) {
 				activation := fmt.Sprint("a-", n)
 				err := step(by, beginActivation{id, activation})
 				want := r != nil && by == r.user && m.ready(r, now)
+				if a := m.begun[id]; a != nil && by == a.user && m.activations[m.ids[id]] == a && now.Before(a.ends) {
+					if err != nil {
+						rt.Fatalf("%s asks for the activation of %s again: %v", by, id, err)
+					}
+					continue
+				}
 				if (err == nil) != want {
 					rt.Fatalf("%s begins %s (%+v): %v, want %v", by, id, r, err, want)
 				}
 				if err == nil {
 					m.activations[activation] = &modelActivation{r.user, r.scope, now.Add(r.length), r.wider}
+					m.begun[id], m.ids[id] = m.activations[activation], activation
 					delete(m.requests, id)
 					activations = append(activations, activation)
 				}
@@ -261,7 +270,7 @@ func TestActivations(t *testing.T) {
 				if rapid.Bool().Draw(rt, "sweep") {
 					step("", sweep{})
 					maps.DeleteFunc(m.requests, func(_ string, r *modelRequest) bool { return !now.Before(r.deadline) })
-					maps.DeleteFunc(m.activations, func(_ string, a *modelActivation) bool { return !now.Before(a.ends) })
+					maps.DeleteFunc(m.activations, func(_ string, a *modelActivation) bool { return !now.Before(a.ends) || !m.eligible(a.user, a.scope) })
 				}
 			}
 			for _, u := range []string{"ann", "bob", "cat"} {

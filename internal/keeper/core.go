@@ -25,8 +25,9 @@ type lawgiver interface{ next() *Rules }
 // A core decides commands one after another on a state of its own.
 type core struct {
 	world
-	refused map[string]*repeated // refusals of this minute, by caller, command and reason; volatile
-	minute  lockkeeper.Moment
+	refused   map[string]*repeated // refusals of this minute, by caller, command and reason; volatile
+	refusedTo map[string]int       // how many of those each caller has
+	minute    lockkeeper.Moment
 }
 
 // A step is the outcome of one command.
@@ -41,8 +42,12 @@ type step struct {
 	err       error           // what the caller is told
 }
 
-// maxRefusals bounds the refusals that are told apart in one minute.
-const maxRefusals = 10_000
+// Bounds of the refusals that are told apart in one minute: of everybody, and of
+// one caller, so that nobody's keep those of others out of the journal.
+const (
+	maxRefusals     = 10_000
+	maxRefusalsEach = 100
+)
 
 // step decides one command at now and applies its events to the core's state.
 // The second result is a fault of ours: the core must then be thrown away.
@@ -142,12 +147,13 @@ func (c *core) refusal(by Caller, cmd command, err error, now lockkeeper.Moment)
 		again.count++
 		return nil
 	}
-	if len(c.refused) >= maxRefusals {
+	if len(c.refused) >= maxRefusals || c.refusedTo[by.id()] >= maxRefusalsEach {
 		return nil
 	}
 	if c.refused == nil {
-		c.refused, c.minute = map[string]*repeated{}, now
+		c.refused, c.refusedTo, c.minute = map[string]*repeated{}, map[string]int{}, now
 	}
+	c.refusedTo[by.id()]++
 	ev := refusalMade{Command: cmd.name(), Subject: cmd.about(), Code: r.Code, Sentence: r.Sentence, Decision: r.Decision, Count: 1, Revision: c.Revision.Number}
 	c.refused[id] = &repeated{event: ev, caller: by.String()}
 	return &ev

@@ -67,11 +67,10 @@ func (w *world) judgeRequest(r *Request, now lockkeeper.Moment) lockkeeper.Decis
 	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: d.approvals}}, r.Terms); differs {
 		because = append(because, gate.AsOpened(w.requestFacts(r, then.Environment.Checks, now), now))
 	}
-	if now.Before(r.Deadline) {
-		deadline := r.Deadline
-		because = append(because, lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Pass, Code: "in_time", Until: &deadline, Sentence: fmt.Sprintf("It may be begun until %s.", r.Deadline)})
+	if deadline := d.deadline(r); now.Before(deadline) {
+		because = append(because, lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Pass, Code: "in_time", Until: &deadline, Sentence: fmt.Sprintf("It may be begun until %s.", deadline)})
 	} else {
-		because = append(because, lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Fail, Code: "timed_out", Sentence: fmt.Sprintf("It waited until %s.", r.Deadline), Next: "Ask again."})
+		because = append(because, lockkeeper.Decision{Subject: "patience", Verdict: lockkeeper.Fail, Code: "timed_out", Sentence: fmt.Sprintf("It waited until %s.", deadline), Next: "Ask again."})
 	}
 	return lockkeeper.All("activating "+r.Role+" at "+string(r.Scope), "Everything that activating it takes is there.", because...)
 }
@@ -164,20 +163,21 @@ func (c decideRequest) about() string { return requestSubject(c.Request) }
 
 func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
 	r, err := w.asked(c.Request)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, nil, err
+	}
+	live := w.demandsOn(r.Role, r.Scope)
+	switch deadline := live.deadline(r); {
 	case len(c.Comment) > maxComment:
 		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The comment has %d bytes, more than %d.", len(c.Comment), maxComment)
 	case c.Digest != r.Digest:
 		return nil, nil, lockkeeper.Conflict.Errorf("ask_differs", "The verdict is on another request than this one.").WithNext("Look at the request again and decide on what you see.")
-	case !now.Before(r.Deadline):
-		return nil, nil, lockkeeper.Conflict.Errorf("timed_out", "The request waited until %s.", r.Deadline)
+	case !now.Before(deadline):
+		return nil, nil, lockkeeper.Conflict.Errorf("timed_out", "The request waited until %s.", deadline)
 	}
-	live := w.demandsOn(r.Role, r.Scope).approvals
 	mine := w.voteOf(by, c.Approve, r.Digest, lockkeeper.ApproveActivations, r.Scope, now)
-	ballot, err := w.takesRequest(r, live, mine, now)
-	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: live}}, r.Terms); err != nil && differs {
+	ballot, err := w.takesRequest(r, live.approvals, mine, now)
+	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: live.approvals}}, r.Terms); err != nil && differs {
 		if b, e := w.takesRequest(r, then.Environment.Checks, mine, now); e == nil {
 			ballot, err = b, nil
 		}
@@ -206,7 +206,7 @@ func (w *world) voteOf(by Caller, approve bool, digest lockkeeper.Digest, action
 // is.
 func (w *world) takesRequest(r *Request, checks []catalog.Check, mine Vote, now lockkeeper.Moment) (gate.Vote, error) {
 	f := w.requestFacts(r, checks, now)
-	return taken(f, w.requestBallot(r, checks, mine, now), mine.Approve, now)
+	return taken(f, w.requestBallot(r, checks, mine, now), mine.Approve, renews(r.Votes, mine), now)
 }
 
 // beginActivation starts the time of an activation, or gives the reasons why not.
@@ -219,6 +219,11 @@ func (beginActivation) name() string    { return "activation.begin" }
 func (c beginActivation) about() string { return requestSubject(c.Request) }
 
 func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	for _, a := range w.Activations {
+		if a.Request == c.Request && a.User == by.User && now.Before(a.Ends) {
+			return nil, opened{a.ID}, nil // asked again because the answer was lost
+		}
+	}
 	r, err := w.asked(c.Request)
 	if err != nil {
 		return nil, nil, err
@@ -273,12 +278,12 @@ type endActivation struct {
 func (endActivation) name() string    { return "activation.end" }
 func (c endActivation) about() string { return activationSubject(c.Activation) }
 func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
-	a := w.Activations[c.Activation]
-	if a == nil {
-		return nil, nil, lockkeeper.Conflict.Errorf("activation_over", "The activation %.40s does not exist or is over.", c.Activation).WithField(c.Activation)
-	}
 	if len(c.Reason) > maxReason {
 		return nil, nil, lockkeeper.Invalid.Errorf("reason_long", "The reason has at most %d bytes.", maxReason)
+	}
+	a := w.Activations[c.Activation]
+	if a == nil {
+		return c.voids(w, by, now)
 	}
 	ev := &activationEnded{ID: a.ID, Holder: a.User, Status: activationDeactivated, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}
 	if by.User != a.User {
@@ -287,23 +292,88 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 			return nil, nil, err
 		}
 		ev.Status, ev.Decision = activationRevoked, right
+		return append([]event{ev}, w.fallen(a.ID, by, c.Reason, now, nil)...), opened{a.ID}, nil
 	}
 	return []event{ev}, opened{a.ID}, nil
 }
 
-// overdueAccess writes down what arithmetic has ended already: requests out of
-// patience and activations out of time.
-func (w *world) overdueAccess(now lockkeeper.Moment) []event {
+// voids takes what was approved under an activation that is over, for whoever may
+// revoke activations wherever such a vote waits or stands.
+func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	var scopes []lockkeeper.Scope
+	under := func(v Vote) bool { return v.Activation == c.Activation }
+	for _, d := range w.Deployments {
+		if slices.ContainsFunc(d.Votes, under) {
+			scopes = append(scopes, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment))
+		}
+	}
+	for _, r := range w.Requests {
+		if slices.ContainsFunc(r.Votes, under) {
+			scopes = append(scopes, r.Scope)
+		}
+	}
+	if len(scopes) == 0 || c.Activation == "" {
+		return nil, nil, lockkeeper.Conflict.Errorf("activation_over", "The activation %.40s does not exist or is over, and nothing stands by it.", c.Activation).WithField(c.Activation)
+	}
+	slices.Sort(scopes)
+	for _, scope := range slices.Compact(scopes) {
+		if _, err := w.may(by, lockkeeper.RevokeActivations, scope, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	ev := &votesVoided{Activation: c.Activation, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}
+	return append([]event{ev}, w.fallen(c.Activation, by, c.Reason, now, nil)...), opened{c.Activation}, nil
+}
+
+// fallen ends the leases of what runs and does not stand without the votes that
+// were given under an activation, except of what is gone, and adds them to that.
+func (w *world) fallen(activation string, by Caller, reason string, now lockkeeper.Moment, gone map[string]bool) []event {
 	var out []event
+	for _, id := range slices.Sorted(maps.Keys(w.Deployments)) {
+		d := w.Deployments[id]
+		without := d.clone()
+		if without.Votes = withoutVotes(without.Votes, activation); d.Status != Running || d.overdue(now) || gone[id] || len(without.Votes) == len(d.Votes) {
+			continue
+		}
+		facts, err := w.facts(without, now)
+		standing := lockkeeper.Decision{}
+		if err == nil {
+			standing = w.standing(without, facts, now)
+		}
+		if err != nil || !standing.Passed(now) {
+			end := w.revoked(d, by, fmt.Sprintf("An approval was taken with the activation that it was given under. %s", reason), now)
+			end.Decision = standing
+			out = append(out, end)
+			if gone != nil {
+				gone[id] = true
+			}
+		}
+	}
+	return out
+}
+
+// overdueAccess writes down what has ended already: requests out of patience, and
+// activations out of time or whose holder is not eligible any more. Those do not
+// come back with the eligibility: nobody approved that.
+func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[string]bool) {
 	for _, id := range slices.Sorted(maps.Keys(w.Requests)) {
-		if r := w.Requests[id]; !now.Before(r.Deadline) {
-			out = append(out, &requestClosed{ID: id, Status: requestTimedOut, Reason: fmt.Sprintf("It waited until %s.", r.Deadline), Revision: w.Revision.Number})
+		r := w.Requests[id]
+		if deadline := w.demandsOn(r.Role, r.Scope).deadline(r); !now.Before(deadline) && len(out) < maxSwept {
+			out = append(out, &requestClosed{ID: id, Status: requestTimedOut, Reason: fmt.Sprintf("It waited until %s.", deadline), Revision: w.Revision.Number})
 		}
 	}
+	gone = map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(w.Activations)) {
-		if a := w.Activations[id]; !now.Before(a.Ends) {
+		a := w.Activations[id]
+		if len(out) >= maxSwept {
+			break
+		}
+		if !now.Before(a.Ends) {
 			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number})
+		} else if e := w.rules.Access.Eligible(a.User, a.Role, a.Scope, now); !e.Passed(now) {
+			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Revision: w.Revision.Number})
+			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)
 		}
 	}
-	return out[:min(len(out), maxSwept)]
+	return out, gone
 }

@@ -212,11 +212,26 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 // takes says, as a ballot, how the gate of the facts takes the vote, or why it
 // does not.
 func (c vote) takes(w *world, d *Deployment, f gate.Facts, mine Vote, now lockkeeper.Moment) (gate.Vote, error) {
-	return taken(f, w.ballot(d, f, mine, now), c.Approve, now)
+	return taken(f, w.ballot(d, f, mine, now), c.Approve, renews(d.Votes, mine), now)
+}
+
+// renews reports whether a vote rests on another activation than all that its
+// voter has given already: it may take their place, whose rights may end sooner.
+func renews(votes []Vote, mine Vote) bool {
+	own := 0
+	for _, v := range votes {
+		if v.User == mine.User && v.Digest == mine.Digest {
+			own++
+			if v.Activation == mine.Activation {
+				return false
+			}
+		}
+	}
+	return own > 0 && own < maxRenewals
 }
 
 // taken says how a gate takes a ballot, or why it does not.
-func taken(f gate.Facts, ballot gate.Vote, approve bool, now lockkeeper.Moment) (gate.Vote, error) {
+func taken(f gate.Facts, ballot gate.Vote, approve, renews bool, now lockkeeper.Moment) (gate.Vote, error) {
 	if verdict := gate.Admissible(f, ballot, now); verdict.Verdict != lockkeeper.Pass {
 		return ballot, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
@@ -227,7 +242,7 @@ func taken(f gate.Facts, ballot gate.Vote, approve bool, now lockkeeper.Moment) 
 		return ballot, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
 	}
 	for _, other := range f.Votes {
-		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !gate.Adds(f, ballot, now) {
+		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !(renews && other.User == ballot.User) && !gate.Adds(f, ballot, now) {
 			return ballot, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this already, as %s; one person fills one place.", ballot.Counts, other.User).
 				WithNext("Ask another person.")
 		}
@@ -338,9 +353,12 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 		}
 	}
 	slices.Sort(ids)
-	out := w.overdueAccess(now)
+	out, gone := w.overdueAccess(now)
 	for _, id := range ids {
 		d := w.Deployments[id]
+		if gone[id] {
+			continue
+		}
 		if d.overdue(now) {
 			out = append(out, w.expire(d, now))
 		} else if ev := w.overtaken(d, now); ev != nil {

@@ -37,6 +37,7 @@ var eventKinds = map[string]func() event{
 	"request.closed/1":      func() event { return new(requestClosed) },
 	"activation.begun/1":    func() event { return new(activationBegun) },
 	"activation.ended/1":    func() event { return new(activationEnded) },
+	"votes.voided/1":        func() event { return new(votesVoided) },
 	"approval.withdrawn/1":  func() event { return new(approvalWithdrawn) },
 	"approval.delegated/1":  func() event { return new(approvalDelegated) },
 	"lease.granted/1":       func() event { return new(leaseGranted) },
