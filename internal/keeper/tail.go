@@ -38,10 +38,13 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 	return out, nil
 }
 
+// A Path is the way from a principal to what an assignment gives.
+type Path = access.Path
+
 // WhatCan lists what a principal holds by assignments, and what a user has
 // activated besides. Everybody may ask about himself; about others, and about a
 // group, it takes access/read at /.
-func (k *Keeper) WhatCan(by Caller, who lockkeeper.Principal) ([]access.Path, []Activation, error) {
+func (k *Keeper) WhatCan(by Caller, who lockkeeper.Principal) ([]Path, []Activation, error) {
 	now := k.now()
 	k.mu.RLock()
 	defer k.mu.RUnlock()

@@ -8,8 +8,8 @@ import (
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
-	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
 
 func (s *Server) roles(_ context.Context, in *Credential) (*reply[api.Roles], error) {
@@ -87,7 +87,7 @@ func (s *Server) can(_ context.Context, in *struct {
 	return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths)}}, nil
 }
 
-func renderPaths(paths []access.Path) []api.Path {
+func renderPaths(paths []keeper.Path) []api.Path {
 	out := []api.Path{}
 	for _, p := range paths {
 		if p.Groups == nil {
