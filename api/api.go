@@ -134,6 +134,13 @@ type Can struct {
 	lockkeeper.Decision
 	Principal string `json:"principal" doc:"user:NAME or group:NAME"`
 	Paths     []Path `json:"paths"`
+	Then
+}
+
+// Then is the instant that an answer is about, if it is not now.
+type Then struct {
+	At       lockkeeper.Moment `json:"at,omitzero" doc:"the instant in the past that the answer is about"`
+	Revision *int              `json:"revision,omitempty" doc:"of the catalog that was in force then; 0: there was none"`
 }
 
 // Path is one assignment that concerns a question, and the way that leads to it.
@@ -159,11 +166,13 @@ type WhatCan struct {
 	Principal   string       `json:"principal" doc:"user:NAME or group:NAME"`
 	Holds       []Path       `json:"holds" doc:"by assignments, whatever their effect, by scope"`
 	Activations []Activation `json:"activations" doc:"what a user has activated besides, and is eligible for still"`
+	Then
 }
 
 // WhoCan lists everybody who may do an action at a scope.
 type WhoCan struct {
 	Users []Permitted `json:"users"`
+	Then
 }
 
 // Rotate makes the next key of an algorithm sign.

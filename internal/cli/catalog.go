@@ -168,7 +168,8 @@ func (a *app) catalogCommand() *cobra.Command {
 }
 
 func (a *app) canCommand() *cobra.Command {
-	return &cobra.Command{Use: "can PRINCIPAL ACTION SCOPE", Short: "May a user or a group do an action at a scope, and by which paths", Args: cobra.ExactArgs(3),
+	var at string
+	c := &cobra.Command{Use: "can PRINCIPAL ACTION SCOPE", Short: "May a user or a group do an action at a scope, and by which paths", Args: cobra.ExactArgs(3),
 		Example: "  lockkeeper can bob deployments/approve /projects/payments/environments/production\n  lockkeeper can group:managers deployments/approve /projects/payments/environments/production --output json",
 		Long: `PRINCIPAL is a user's name, user:NAME or group:NAME.
 
@@ -188,12 +189,13 @@ path, too: its assignment, effect, groups, role and scope.`,
 			if !strings.Contains(who, ":") {
 				who = "user:" + who
 			}
-			q := url.Values{"principal": {who}, "action": {args[1]}, "scope": {args[2]}}
+			q := asOf(url.Values{"principal": {who}, "action": {args[1]}, "scope": {args[2]}}, at)
 			var d api.Can
 			if err := client.Call(c.Context(), "GET", "/can?"+q.Encode(), nil, &d); err != nil {
 				return err
 			}
 			err = a.print(d, func(w io.Writer) {
+				printThen(w, d.Then)
 				printDecision(w, d.Decision, 0)
 				if d.Next != "" {
 					fmt.Fprintln(w, "  next:", printable(d.Next))
@@ -204,4 +206,6 @@ path, too: its assignment, effect, groups, role and scope.`,
 			}
 			return err
 		}}
+	c.Flags().StringVar(&at, "at", "", atHelp)
+	return c
 }

@@ -163,8 +163,9 @@ func (a *app) rolesCommand() *cobra.Command {
 }
 
 func (a *app) whatCanCommand() *cobra.Command {
-	return &cobra.Command{Use: "what-can PRINCIPAL", Short: "Everything that a user or a group holds, may activate, is denied, or has activated", Args: cobra.ExactArgs(1),
-		Example: "  lockkeeper what-can ann\n  lockkeeper what-can group:release-managers --output json",
+	var at string
+	c := &cobra.Command{Use: "what-can PRINCIPAL", Short: "Everything that a user or a group holds, may activate, is denied, or has activated", Args: cobra.ExactArgs(1),
+		Example: "  lockkeeper what-can ann\n  lockkeeper what-can group:release-managers --output json\n  lockkeeper what-can ann --at 2026-11-24T03:00:00Z",
 		Long:    "Everybody may ask about himself; about others it takes access/read at /. What a role allows: lockkeeper catalog roles ROLE.",
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.person()
@@ -176,11 +177,32 @@ func (a *app) whatCanCommand() *cobra.Command {
 				who = "user:" + who
 			}
 			var out api.WhatCan
-			if err := client.Call(c.Context(), "GET", "/what-can?"+url.Values{"principal": {who}}.Encode(), nil, &out); err != nil {
+			if err := client.Call(c.Context(), "GET", "/what-can?"+asOf(url.Values{"principal": {who}}, at).Encode(), nil, &out); err != nil {
 				return err
 			}
-			return a.print(out, func(w io.Writer) { printHoldings(w, out) })
+			return a.print(out, func(w io.Writer) {
+				printThen(w, out.Then)
+				printHoldings(w, out)
+			})
 		}}
+	c.Flags().StringVar(&at, "at", "", atHelp)
+	return c
+}
+
+const atHelp = "an instant in the past, such as 2026-11-24T03:00:00Z; default: now"
+
+// asOf adds to a question the instant that it is about.
+func asOf(q url.Values, at string) url.Values {
+	if at != "" {
+		q.Set("at", at)
+	}
+	return q
+}
+
+func printThen(w io.Writer, then api.Then) {
+	if then.Revision != nil {
+		fmt.Fprintf(w, "As of %s, under revision %d:\n", then.At, *then.Revision)
+	}
 }
 
 func printHoldings(w io.Writer, out api.WhatCan) {
@@ -207,18 +229,20 @@ func printHoldings(w io.Writer, out api.WhatCan) {
 }
 
 func (a *app) whoCanCommand() *cobra.Command {
-	return &cobra.Command{Use: "who-can ACTION SCOPE", Short: "Everybody who may do an action at a scope, and by which path", Args: cobra.ExactArgs(2),
-		Example: "  lockkeeper who-can deployments/approve /projects/payments/environments/production",
+	var at string
+	c := &cobra.Command{Use: "who-can ACTION SCOPE", Short: "Everybody who may do an action at a scope, and by which path", Args: cobra.ExactArgs(2),
+		Example: "  lockkeeper who-can deployments/approve /projects/payments/environments/production\n  lockkeeper who-can deployments/approve /projects/payments --at 2026-11-24T03:00:00Z",
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.person()
 			if err != nil {
 				return err
 			}
 			var list api.WhoCan
-			if err := client.Call(c.Context(), "GET", "/who-can?"+url.Values{"action": {args[0]}, "scope": {args[1]}}.Encode(), nil, &list); err != nil {
+			if err := client.Call(c.Context(), "GET", "/who-can?"+asOf(url.Values{"action": {args[0]}, "scope": {args[1]}}, at).Encode(), nil, &list); err != nil {
 				return err
 			}
 			return a.print(list, func(w io.Writer) {
+				printThen(w, list.Then)
 				for _, p := range list.Users {
 					name := p.User
 					if string(p.Person) != p.User {
@@ -231,6 +255,8 @@ func (a *app) whoCanCommand() *cobra.Command {
 				}
 			})
 		}}
+	c.Flags().StringVar(&at, "at", "", atHelp)
+	return c
 }
 
 func (a *app) delegateCommand() *cobra.Command {

@@ -21,11 +21,15 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 	if err != nil {
 		return nil, err
 	}
-	out := []Permitted{}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	w = world{State: k.state, rules: rules}
-	users := rules.Access.WhoCan(action, scope, now)
+	return w.whoCan(action, scope, now), nil
+}
+
+func (w *world) whoCan(action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) []Permitted {
+	out := []Permitted{}
+	users := w.rules.Access.WhoCan(action, scope, now)
 	for _, a := range w.Activations {
 		if !slices.Contains(users, a.User) && w.check(a.User, action, scope, now).Passed(now) {
 			users = append(users, a.User)
@@ -33,9 +37,9 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 	}
 	slices.Sort(users)
 	for _, user := range users {
-		out = append(out, Permitted{user, rules.Catalog.PersonOf(user), w.check(user, action, scope, now)})
+		out = append(out, Permitted{user, w.rules.Catalog.PersonOf(user), w.check(user, action, scope, now)})
 	}
-	return out, nil
+	return out
 }
 
 // A Path is the way from a principal to what an assignment gives.
@@ -54,6 +58,10 @@ func (k *Keeper) WhatCan(by Caller, who lockkeeper.Principal) ([]Path, []Activat
 			return nil, nil, err
 		}
 	}
+	return w.whatCan(who, now)
+}
+
+func (w *world) whatCan(who lockkeeper.Principal, now lockkeeper.Moment) ([]Path, []Activation, error) {
 	held, err := w.rules.Access.Holdings(who, now)
 	active := []Activation{}
 	for _, a := range w.Activations {

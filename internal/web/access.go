@@ -57,12 +57,13 @@ func (s *Server) readRoles(c Credential) ([]api.Role, error) {
 
 // can answers about a user or a group. The keeper says whether the caller may
 // ask: about himself he may; about others, and about a group, it takes access/read.
-func (s *Server) can(_ context.Context, in *struct {
+func (s *Server) can(ctx context.Context, in *struct {
 	Credential
 	Principal string `query:"principal" maxLength:"69" doc:"user:NAME or group:NAME"`
 	User      string `query:"user" maxLength:"63" doc:"a user's name, in the place of principal"`
 	Action    string `query:"action" required:"true" maxLength:"100"`
 	Scope     string `query:"scope" required:"true" maxLength:"600"`
+	Instant
 }) (*reply[api.Can], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
@@ -76,6 +77,17 @@ func (s *Server) can(_ context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	if in.At != "" {
+		past, then, err := s.past(ctx, by, in.Instant)
+		if err != nil {
+			return nil, err
+		}
+		d, paths := past.Explain(who, action, scope)
+		if user != "" {
+			d = past.Can(user, action, scope)
+		}
+		return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths), Then: then}}, nil
+	}
 	verdict, err := s.Keeper.Can(by, user, action, scope)
 	if err != nil {
 		return nil, err
@@ -85,6 +97,21 @@ func (s *Server) can(_ context.Context, in *struct {
 		d = verdict // which knows what he has activated, too
 	}
 	return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths)}}, nil
+}
+
+// Instant is the parameter of a question about the past.
+type Instant struct {
+	At string `query:"at" maxLength:"40" doc:"an instant in the past that is asked about, such as 2026-11-24T21:00:00Z; it takes access/read at /"`
+}
+
+// past answers questions about an instant.
+func (s *Server) past(ctx context.Context, by keeper.Caller, in Instant) (keeper.Past, api.Then, error) {
+	t, err := time.Parse(time.RFC3339Nano, in.At)
+	if err != nil {
+		return keeper.Past{}, api.Then{}, lockkeeper.Invalid.Errorf("moment_malformed", "%.40q is no instant.", in.At).WithNext("Write it as 2026-11-24T21:00:00Z.")
+	}
+	p, err := s.Keeper.Past(ctx, by, lockkeeper.MomentOf(t))
+	return p, api.Then{At: p.At, Revision: &p.Revision}, err
 }
 
 func renderPaths(paths []keeper.Path) []api.Path {
@@ -98,9 +125,10 @@ func renderPaths(paths []keeper.Path) []api.Path {
 	return out
 }
 
-func (s *Server) whatCan(_ context.Context, in *struct {
+func (s *Server) whatCan(ctx context.Context, in *struct {
 	Credential
 	Principal string `query:"principal" required:"true" maxLength:"69" doc:"user:NAME or group:NAME"`
+	Instant
 }) (*reply[api.WhatCan], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
@@ -110,11 +138,20 @@ func (s *Server) whatCan(_ context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	held, active, err := s.Keeper.WhatCan(by, who)
+	var past keeper.Past
+	var then api.Then
+	ask := func() ([]keeper.Path, []keeper.Activation, error) { return s.Keeper.WhatCan(by, who) }
+	if in.At != "" {
+		if past, then, err = s.past(ctx, by, in.Instant); err != nil {
+			return nil, err
+		}
+		ask = func() ([]keeper.Path, []keeper.Activation, error) { return past.WhatCan(who) }
+	}
+	held, active, err := ask()
 	if err != nil {
 		return nil, err
 	}
-	out := api.WhatCan{Principal: who.String(), Holds: renderPaths(held), Activations: []api.Activation{}}
+	out := api.WhatCan{Principal: who.String(), Holds: renderPaths(held), Activations: []api.Activation{}, Then: then}
 	for _, a := range active {
 		out.Activations = append(out.Activations, renderActivation(a))
 	}

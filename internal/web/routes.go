@@ -250,10 +250,11 @@ func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Appl
 	return &reply[api.Applied]{out}, err
 }
 
-func (s *Server) whoCan(_ context.Context, in *struct {
+func (s *Server) whoCan(ctx context.Context, in *struct {
 	Credential
 	Action string `query:"action" required:"true" maxLength:"100"`
 	Scope  string `query:"scope" required:"true" maxLength:"600"`
+	Instant
 }) (*reply[api.WhoCan], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
@@ -263,8 +264,16 @@ func (s *Server) whoCan(_ context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.Keeper.WhoCan(by, action, scope)
 	out := api.WhoCan{Users: []api.Permitted{}}
+	var list []keeper.Permitted
+	if in.At == "" {
+		list, err = s.Keeper.WhoCan(by, action, scope)
+	} else {
+		var past keeper.Past
+		if past, out.Then, err = s.past(ctx, by, in.Instant); err == nil {
+			list = past.WhoCan(action, scope)
+		}
+	}
 	for _, p := range list {
 		out.Users = append(out.Users, api.Permitted(p))
 	}

@@ -1,0 +1,132 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// A Past is who could do what at an instant that is over, as the journal has it:
+// under the catalog that was in force, and with what was active.
+type Past struct {
+	At       lockkeeper.Moment
+	Revision int // of the catalog then; 0: there was none
+	w        world
+}
+
+// Past reads who could do what at an instant, which may be now but not later. It
+// takes access/read at / today.
+func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Past, error) {
+	now := k.now()
+	k.mu.RLock()
+	w := world{State: k.state, rules: k.rules}
+	_, err := w.may(by, lockkeeper.ReadAccess, lockkeeper.Root, now)
+	k.mu.RUnlock()
+	if err != nil {
+		return Past{}, err
+	}
+	if now.Before(at) {
+		return Past{}, lockkeeper.Invalid.Errorf("moment_ahead", "%s is not over yet.", at).WithNext("Name an instant up to now, such as %s.", now)
+	}
+	p := Past{At: at, w: world{State: newState()}}
+	var revision Revision
+	err = k.backwards(ctx, "catalog", at, func(e Entry, body event) bool {
+		ev, is := body.(*catalogApplied)
+		if is {
+			revision, p.Revision = Revision{Number: ev.Number, Digest: ev.Digest, Documents: ev.Documents, Seq: e.Seq}, ev.Number
+		}
+		return !is
+	})
+	if err == nil {
+		p.w.rules, err = k.rulesOf(ctx, revision)
+	}
+	if err == nil {
+		err = k.activeAt(ctx, p.w.Activations, at)
+	}
+	return p, err
+}
+
+// activeAt collects the activations that were alive at an instant.
+func (k *Keeper) activeAt(ctx context.Context, into map[string]*Activation, at lockkeeper.Moment) error {
+	var began lockkeeper.Moment // the log's epoch: what was active before ended with it
+	err := k.backwards(ctx, epochSubject, at, func(e Entry, body event) bool {
+		_, is := body.(*epochOpened)
+		if is {
+			began = e.Time
+		}
+		return !is
+	})
+	if err != nil {
+		return err
+	}
+	err = k.backwards(ctx, "activations", at, func(e Entry, body event) bool {
+		if ev, is := body.(*activationBegun); is && at.Before(ev.Activation.Ends) && !e.Time.Before(began) {
+			a := ev.Activation
+			a.Started, a.Seq = e.Time, e.Seq
+			into[a.ID] = &a
+		}
+		return at.Sub(e.Time) <= maxActivation
+	})
+	for id := range into {
+		if err == nil {
+			err = k.backwards(ctx, activationSubject(id), at, func(_ Entry, body event) bool {
+				_, over := body.(*activationEnded)
+				if over {
+					delete(into, id)
+				}
+				return !over
+			})
+		}
+	}
+	return err
+}
+
+// maxActivation is how long an activation may last at most, by any rule.
+const maxActivation = 24 * time.Hour
+
+// backwards reads the entries about a subject up to an instant, the last one first,
+// until f has had enough.
+func (k *Keeper) backwards(ctx context.Context, subject string, at lockkeeper.Moment, f func(Entry, event) bool) error {
+	const page = 32
+	for before := int64(-1); ; {
+		stored, err := k.journal.Subject(ctx, subject, before, page)
+		if err != nil {
+			return err
+		}
+		for _, s := range stored {
+			e, body, err := readEntry(s.Data)
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", s.Seq, err)
+			}
+			if !at.Before(e.Time) && !f(e, body) {
+				return nil
+			}
+			before = s.Seq
+		}
+		if len(stored) < page || before == 0 {
+			return nil
+		}
+	}
+}
+
+// Can is Keeper.Can then.
+func (p Past) Can(user string, action lockkeeper.Action, scope lockkeeper.Scope) lockkeeper.Decision {
+	return p.w.check(user, action, scope, p.At)
+}
+
+// Explain is access.Index.Explain then.
+func (p Past) Explain(who lockkeeper.Principal, action lockkeeper.Action, scope lockkeeper.Scope) (lockkeeper.Decision, []Path) {
+	return p.w.rules.Access.Explain(who, action, scope, p.At)
+}
+
+// WhoCan is Keeper.WhoCan then.
+func (p Past) WhoCan(action lockkeeper.Action, scope lockkeeper.Scope) []Permitted {
+	return p.w.whoCan(action, scope, p.At)
+}
+
+// WhatCan is Keeper.WhatCan then.
+func (p Past) WhatCan(who lockkeeper.Principal) ([]Path, []Activation, error) {
+	return p.w.whatCan(who, p.At)
+}
