@@ -91,7 +91,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 
 // web is how the server is reached, in the words of its HTTP edge.
 func (o serveOptions) web(k *keeper.Keeper, at *net.TCPAddr, log *slog.Logger) web.Options {
-	return web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback(), Proxied: o.proxied}
+	return web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{Log: log}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback(), Proxied: o.proxied}
 }
 
 // rotateKeys lets aged keys rotate while the server runs.

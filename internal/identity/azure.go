@@ -106,7 +106,7 @@ func (v *Verifier) azureRun(ctx context.Context, w *lockkeeper.Workload, i Issue
 	if build.Status != "inProgress" {
 		return azureRefused("azure_run_over", "The run %s is not in progress any more.", w.Run.Value)
 	}
-	if !uid(strings.ToLower(build.RequestedFor.ID)) || build.Reason == "" {
+	if !uid(strings.ToLower(build.RequestedFor.ID)) || build.Reason == "" || unfit(build.Reason) {
 		return azureRefused("azure_run_unknown", "Azure DevOps does not say who or what started the run %s.", w.Run.Value)
 	}
 	var timeline azureTimeline
@@ -117,13 +117,16 @@ func (v *Verifier) azureRun(ctx context.Context, w *lockkeeper.Workload, i Issue
 	if err != nil {
 		return err
 	}
+	if unfit(stage.Identifier) || unfit(job.ID) {
+		return azureRefused("azure_run_unknown", "Azure DevOps names a stage or a job of the run %s with characters that no name has.", w.Run.Value)
+	}
 	looked := func(s string) lockkeeper.Fact { return lockkeeper.Fact{Value: s, Mark: lockkeeper.LookedUp} }
 	w.Stage, w.Job, w.Attempt = looked(stage.Identifier), looked(strings.ToLower(job.ID)), stage.Attempt
 	w.Event, w.Actor = looked(build.Reason), looked(strings.ToLower(build.RequestedFor.ID))
 	if by := strings.ToLower(build.RequestedBy.ID); uid(by) {
 		w.QueuedBy = looked(by)
 	}
-	if name := build.RequestedFor.UniqueName; len(name) <= maxValue {
+	if name := build.RequestedFor.UniqueName; !unfit(name) {
 		w.ActorName = looked(name)
 	}
 	return nil

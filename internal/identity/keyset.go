@@ -31,7 +31,9 @@ type keys struct {
 // keySet is the issuer's key set, fetched when there is none, when it is old,
 // or when it lacks the key; at most once in fetchPause. A bad signature under a
 // key that is known never causes a fetch, and an issuer that answers slowly
-// holds up only those whose key is not known yet.
+// holds up only those whose key is not known yet, and whoever comes first after
+// a long silence: a key that the issuer took back in that time must not open
+// anything. Once a fetch has failed, nobody waits for the next.
 func (v *Verifier) keySet(ctx context.Context, issuer, kid string, now lockkeeper.Moment) (token.KeySet, error) {
 	k, err := v.keysOf(issuer)
 	if err != nil {
@@ -46,7 +48,8 @@ func (v *Verifier) keySet(ctx context.Context, issuer, kid string, now lockkeepe
 		// One caller's impatience must not fail the fetch for the others.
 		go v.refresh(context.WithoutCancel(ctx), issuer, k, now)
 	}
-	if known {
+	aged := now.Sub(k.got) >= agedKeys && k.failure == nil
+	if known && !aged {
 		return k.set, nil
 	}
 	if running := k.running; running != nil {
@@ -77,6 +80,8 @@ func (v *Verifier) refresh(ctx context.Context, issuer string, k *keys, now lock
 	defer k.mu.Unlock()
 	if k.failure = err; err == nil {
 		k.set, k.got = set, now
+	} else {
+		v.log.Warn("the key set of an issuer cannot be had", "issuer", issuer, "last", k.got, "until", k.got.Add(staleKeys), "error", err)
 	}
 	close(k.running)
 	k.running = nil

@@ -2,11 +2,13 @@ package identity
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/token"
@@ -35,12 +37,14 @@ type Credential struct {
 // Options of a Verifier; zero values are the safe, working defaults.
 type Options struct {
 	HTTP *http.Client // default: no redirects, 10 s, no proxy surprises
+	Log  *slog.Logger // told of key sets that cannot be had; default: discard
 }
 
 // Bounds of time.
 const (
 	skew       = 30 * time.Second // between the platform's clock and ours
 	freshKeys  = 10 * time.Minute // after which a key set is fetched anew
+	agedKeys   = time.Hour        // after which it is believed only once that was tried
 	staleKeys  = 24 * time.Hour   // for which an old set serves an issuer that is away
 	fetchPause = 30 * time.Second // between two fetches from one issuer
 )
@@ -49,6 +53,7 @@ const (
 // use by many goroutines.
 type Verifier struct {
 	client *http.Client
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	issuers map[string]*keys // by URL; bounded by what the catalog configures
@@ -66,7 +71,11 @@ func NewVerifier(o Options) *Verifier {
 	}
 	lean := *client
 	lean.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Verifier{client: &lean, issuers: map[string]*keys{}}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Verifier{client: &lean, log: log, issuers: map[string]*keys{}}
 }
 
 // adapters read the claims of a platform into the record. They use signed claims
@@ -105,8 +114,7 @@ func (v *Verifier) Workload(ctx context.Context, issuers []Issuer, credential Cr
 			WithNext("Add a Provider with exactly this issuer to the catalog, or use a platform that it has.")
 	}
 	if !slices.Contains(admitted, u.Algorithm()) {
-		return none, lockkeeper.Unauthenticated.Errorf("token_algorithm", "This issuer's tokens are signed with %s; this one is not.", strings.Join(admitted, ", ")).
-			WithNext("List the algorithm under the provider's algorithms, if the platform really signs with it.")
+		return none, algorithmRefused(admitted)
 	}
 	keys, err := v.keySet(ctx, fitting[0].URL, u.KeyID(), now)
 	if err != nil {
@@ -117,10 +125,18 @@ func (v *Verifier) Workload(ctx context.Context, issuers []Issuer, credential Cr
 		return none, err
 	}
 	w, issuer, err := record(fitting, claims, now)
+	if err == nil && !slices.Contains(issuer.Algorithms, u.Algorithm()) {
+		return none, algorithmRefused(issuer.Algorithms) // another provider over the same issuer admits it
+	}
 	if err != nil || issuer.API == "" || credential.Access == "" {
 		return w, err
 	}
 	return w, v.azureRun(ctx, &w, issuer, credential.Access)
+}
+
+func algorithmRefused(admitted []string) error {
+	return lockkeeper.Unauthenticated.Errorf("token_algorithm", "This issuer's tokens are signed with %s; this one is not.", strings.Join(admitted, ", ")).
+		WithNext("List the algorithm under the provider's algorithms, if the platform really signs with it.")
 }
 
 // record checks what every platform's tokens must have, finds the one provider
@@ -133,9 +149,14 @@ func record(fitting []Issuer, c token.Claims, now lockkeeper.Moment) (w lockkeep
 	var wanted []string
 	for _, i := range fitting {
 		wanted = append(wanted, i.Audience)
-		if i.Audience == audience && audience != "" {
-			issuer = i
+		if i.Audience != audience || audience == "" {
+			continue
 		}
+		if issuer.URL != "" {
+			return w, Issuer{}, lockkeeper.Unauthenticated.Errorf("provider_ambiguous", "The providers %s and %s have the same issuer and audience, so nothing says which of them the token is of.", issuer.Provider, i.Provider).
+				WithNext("Give each provider of the catalog its own audience.")
+		}
+		issuer = i
 	}
 	if issuer.URL == "" {
 		return w, issuer, lockkeeper.Unauthenticated.Errorf("audience_differs", "The token is for %.120q, not for %s.", audience, strings.Join(wanted, " or ")).
@@ -245,8 +266,16 @@ func factOf(name string, read func(string) (string, bool, error)) (lockkeeper.Fa
 	if !ok {
 		return lockkeeper.Fact{}, nil
 	}
-	if len(s) > maxValue || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd }) {
+	if unfit(s) {
 		return lockkeeper.Fact{}, lockkeeper.Unauthenticated.Errorf("claim_malformed", "The token's claim %s is too long or has control characters.", name).WithNext("Rename what it names on the platform.")
 	}
 	return lockkeeper.SignedFact(s), nil
+}
+
+// unfit values are too long, or hold what breaks a line, steers a terminal or
+// turns the direction of a text round: they are shown in logs and to people.
+func unfit(s string) bool {
+	return len(s) > maxValue || strings.ContainsFunc(s, func(r rune) bool {
+		return r == unicode.ReplacementChar || unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+	})
 }

@@ -166,13 +166,23 @@ func (i *Issuer) KeySet() []byte {
 
 // Token signs claims with the issuer's key.
 func (i *Issuer) Token(claims map[string]any) string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: i.alg, Key: jose.JSONWebKey{Key: i.key, KeyID: i.kid}}, (&jose.SignerOptions{}).WithType("JWT"))
+	payload, err := json.Marshal(claims)
 	if err != nil {
 		panic(err)
 	}
-	payload, err := json.Marshal(claims)
+	return i.Sign(payload, nil)
+}
+
+// Sign signs any bytes with the issuer's key, under its header with the members
+// of more added or replaced.
+func (i *Issuer) Sign(payload []byte, more map[string]any) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	options := (&jose.SignerOptions{}).WithType("JWT")
+	for name, value := range more {
+		options = options.WithHeader(jose.HeaderKey(name), value)
+	}
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: i.alg, Key: jose.JSONWebKey{Key: i.key, KeyID: i.kid}}, options)
 	if err != nil {
 		panic(err)
 	}

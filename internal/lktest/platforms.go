@@ -140,6 +140,15 @@ func (a *AzureAPI) Build(field string, value any) {
 	a.build[field] = value
 }
 
+// Move gives the run to another team project, as if one of the same name had been
+// made anew.
+func (a *AzureAPI) Move(project string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Project = project
+	a.build["project"] = map[string]any{"id": project, "name": "payments"}
+}
+
 // Record changes one field of a record of the timeline.
 func (a *AzureAPI) Record(id, field string, value any) {
 	a.mu.Lock()
