@@ -404,7 +404,8 @@ func (p *Problem) Refusal() *lockkeeper.Refusal {
 			kind = k
 		}
 	}
-	if p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusUnsupportedMediaType {
+	if p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusUnsupportedMediaType ||
+		p.Status == http.StatusMethodNotAllowed {
 		kind = lockkeeper.Invalid
 	}
 	code := p.Code

@@ -73,6 +73,17 @@ func TestIntrospection(t *testing.T) {
 			t.Errorf("%s: active", name)
 		}
 	}
+	// Who shows no credential that holds is told so, as OAuth's clients are.
+	for _, path := range []string{"/oauth/introspect", "/oauth/revoke"} {
+		for _, bearer := range []string{"", "lkh_another", "lkp_x_y", foreign, one} {
+			if status, out := w.post(path, bearer, url.Values{"token": {one}}); status != http.StatusUnauthorized || out["error"] != "invalid_client" || out["code"] == "" {
+				t.Errorf("%s with the bearer %.12q: %d %v", path, bearer, status, out)
+			}
+		}
+	}
+	if !active(handle, one) {
+		t.Error("who shows no credential revoked the token")
+	}
 	if status, _ := w.post("/oauth/introspect", session, url.Values{"token": {one, two}}); status != http.StatusBadRequest {
 		t.Errorf("two tokens at once: %d", status)
 	}

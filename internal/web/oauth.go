@@ -23,9 +23,10 @@ const (
 	deploymentURN     = "urn:lockkeeper:deployment:"
 )
 
-// exchangeForm is the parameters that the token endpoint takes. Any other, and
-// any given twice, is refused.
-var exchangeForm = []string{"grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "audience", "resource", "requested_token_type"}
+// exchangeForm is the parameters that the token endpoint knows. Any other, and
+// any given twice, is refused. There is no scope to be had: one that is asked for
+// is refused with the code that OAuth has for it.
+var exchangeForm = []string{"grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "audience", "resource", "requested_token_type", "scope"}
 
 // exchange is the token endpoint: RFC 8693. subject_token is the CI platform's
 // token, actor_token the deployment's handle, resource the deployment's URN, and
@@ -33,11 +34,16 @@ var exchangeForm = []string{"grant_type", "subject_token", "subject_token_type",
 func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 	f, err := s.form(w, r, exchangeForm...)
 	if err != nil {
-		s.oauthError(w, "invalid_request", err)
+		s.oauthError(w, r, "invalid_request", err)
 		return
 	}
 	if f["grant_type"] != grantTypeExchange {
-		s.oauthError(w, "unsupported_grant_type", lockkeeper.Invalid.Errorf("grant_type_unknown", "The grant type is not %s.", grantTypeExchange))
+		s.oauthError(w, r, "unsupported_grant_type", lockkeeper.Invalid.Errorf("grant_type_unknown", "The grant type is not %s.", grantTypeExchange))
+		return
+	}
+	if f["scope"] != "" {
+		s.oauthError(w, r, "invalid_scope", lockkeeper.Invalid.Errorf("scope_unknown", "Tokens have no scopes: what an identity may do is the target's to say.").
+			WithNext("Leave scope out, and name the target with audience."))
 		return
 	}
 	id, isDeployment := strings.CutPrefix(f["resource"], deploymentURN)
@@ -46,23 +52,23 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 		err = lockkeeper.Invalid.Errorf("subject_token_missing", "subject_token must be the CI platform's token, with the type %s.", tokenTypeJWT)
 	case f["actor_token"] == "" || f["actor_token_type"] != tokenTypeHandle:
 		err = lockkeeper.Invalid.Errorf("handle_missing", "actor_token must be the deployment's handle, with the type %s.", tokenTypeHandle)
-	case !isDeployment:
+	case !isDeployment || !deploymentID(id):
 		err = lockkeeper.Invalid.Errorf("resource_missing", "resource must be %s and the deployment's id.", deploymentURN)
 	case f["requested_token_type"] != "" && f["requested_token_type"] != tokenTypeJWT:
 		err = lockkeeper.Invalid.Errorf("token_type_unknown", "Only tokens of the type %s are handed out.", tokenTypeJWT)
 	}
 	if err != nil {
-		s.oauthError(w, "invalid_request", err)
+		s.oauthError(w, r, "invalid_request", err)
 		return
 	}
 	job, err := s.workload(r.Context(), identity.Credential{Token: f["subject_token"], Access: r.Header.Get("Lockkeeper-Access-Token")}, "")
 	if err != nil {
-		s.oauthError(w, "invalid_request", err)
+		s.oauthError(w, r, "invalid_request", err)
 		return
 	}
 	t, err := s.Keeper.Exchange(r.Context(), job, id, f["actor_token"], f["audience"])
 	if err != nil {
-		s.oauthError(w, oauthCode(err), err)
+		s.oauthError(w, r, oauthCode(err), err)
 		return
 	}
 	s.metrics.exchanged()
@@ -78,7 +84,7 @@ func (s *Server) form(w http.ResponseWriter, r *http.Request, known ...string) (
 	out := map[string]string{}
 	for name, values := range r.PostForm {
 		if !slices.Contains(known, name) {
-			return nil, lockkeeper.Invalid.Errorf("parameter_unknown", "The parameter %.60q is unknown.", name).WithNext("Send only: %s.", strings.Join(known, ", "))
+			return nil, lockkeeper.Invalid.Errorf("parameter_unknown", "%s is unknown.", parameterName(name)).WithNext("Send only: %s.", strings.Join(known, ", "))
 		}
 		if len(values) != 1 {
 			return nil, lockkeeper.Invalid.Errorf("parameter_twice", "The parameter %q stands %d times.", name, len(values))
@@ -86,6 +92,15 @@ func (s *Server) form(w http.ResponseWriter, r *http.Request, known ...string) (
 		out[name] = values[0]
 	}
 	return out, nil
+}
+
+// parameterName names a parameter that is unknown, unless it reads like a value: a
+// token that was sent without its name must not come back.
+func parameterName(s string) string {
+	if len(s) > 30 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return "A parameter"
+	}
+	return "The parameter " + s
 }
 
 // oauthCode is the error of RFC 8693, section 2.2.2, and RFC 6749, section 5.2,
@@ -102,11 +117,24 @@ func oauthCode(err error) string {
 	return "invalid_request"
 }
 
-func (s *Server) oauthError(w http.ResponseWriter, code string, err error) {
-	p := s.problem(err)
+// clientCode is oauthCode where callers authenticate for themselves: who shows no
+// credential that holds is answered 401 invalid_client (RFC 6749, section 5.2;
+// RFC 7662, section 2.3).
+func clientCode(err error) string {
+	if lockkeeper.KindOf(err) == lockkeeper.Unauthenticated {
+		return "invalid_client"
+	}
+	return oauthCode(err)
+}
+
+func (s *Server) oauthError(w http.ResponseWriter, r *http.Request, code string, err error) {
+	p := s.problem(r.Context(), err)
 	status := http.StatusBadRequest
-	if p.Status >= 500 {
+	switch {
+	case p.Status >= 500:
 		status, code = p.Status, "temporarily_unavailable"
+	case code == "invalid_client":
+		status = http.StatusUnauthorized
 	}
 	body := map[string]any{"error": code, "error_description": p.Detail, "code": p.Code}
 	for k, v := range map[string]string{"next": p.Next, "field": p.Field, "instance": p.Instance} {
@@ -138,10 +166,10 @@ func discovery(w http.ResponseWriter, url string) {
 	})
 }
 
-func (s *Server) keySet(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) keySet(w http.ResponseWriter, r *http.Request) {
 	set, err := s.Keeper.KeySet()
 	if err != nil {
-		writeJSON(w, http.StatusInternalServerError, s.problem(err))
+		writeProblem(w, s.problem(r.Context(), err))
 		return
 	}
 	keySet(w, set)

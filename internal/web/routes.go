@@ -28,6 +28,26 @@ type JobCredential struct {
 	Access string `header:"Lockkeeper-Access-Token" maxLength:"16384" doc:"Azure DevOps: the job's own access token, for one look-up of its run; kept nowhere"`
 }
 
+// A Deployment is the path parameter that names one.
+type Deployment struct {
+	ID string `path:"id" maxLength:"63"`
+}
+
+// Resolve refuses what no deployment can be called, without repeating it. It may
+// be a secret that stands in the wrong place, and the keeper records what it
+// refuses.
+func (d *Deployment) Resolve(huma.Context) []error {
+	if deploymentID(d.ID) {
+		return nil
+	}
+	return []error{lockkeeper.NotFound.Errorf("deployment_missing", "There is no such deployment.").WithNext("List them: lockkeeper deployments list")}
+}
+
+// deploymentID reports whether a deployment can have this id.
+func deploymentID(id string) bool {
+	return strings.HasPrefix(id, "d-") && lockkeeper.CheckName(id) == nil
+}
+
 // A Remote is where a request comes from.
 type Remote struct{ source string }
 
@@ -53,9 +73,14 @@ type (
 		ID   string `path:"id" maxLength:"63"`
 		Body T
 	}
+	aboutDeployment[T any] struct {
+		Credential
+		Deployment
+		Body T
+	}
 	aboutByJob[T any] struct {
 		JobCredential
-		ID   string `path:"id" maxLength:"63"`
+		Deployment
 		Body T
 	}
 	byJob[T any] struct {
@@ -79,7 +104,7 @@ func route[In, Out any](s *Server, method, path, id, summary string, f func(cont
 	huma.Register(s.spec, op, func(ctx context.Context, in *In) (*Out, error) {
 		out, err := f(ctx, in)
 		if err != nil {
-			return nil, s.problem(err)
+			return nil, s.problem(ctx, err)
 		}
 		return out, nil
 	})
@@ -381,7 +406,7 @@ func (s *Server) list(ctx context.Context, in *struct {
 
 func (s *Server) deployment(ctx context.Context, in *struct {
 	Credential
-	ID   string `path:"id" maxLength:"63"`
+	Deployment
 	Seen string `query:"seen" maxLength:"64" doc:"what the caller saw; the reply waits until something differs"`
 	Wait int    `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait at most"`
 }) (*reply[api.Deployment], error) {
@@ -401,8 +426,8 @@ func (s *Server) deployment(ctx context.Context, in *struct {
 	return &reply[api.Deployment]{s.render(v)}, nil
 }
 
-func (s *Server) vote(approve bool) func(context.Context, *about[api.Vote]) (*reply[api.Deployment], error) {
-	return func(ctx context.Context, in *about[api.Vote]) (*reply[api.Deployment], error) {
+func (s *Server) vote(approve bool) func(context.Context, *aboutDeployment[api.Vote]) (*reply[api.Deployment], error) {
+	return func(ctx context.Context, in *aboutDeployment[api.Vote]) (*reply[api.Deployment], error) {
 		by, err := s.person(in.Authorization)
 		if err != nil {
 			return nil, err
@@ -425,7 +450,7 @@ func (s *Server) claim(ctx context.Context, in *aboutByJob[api.Claim]) (*reply[a
 	return s.show(ctx, keeper.Caller{Holder: in.ID}, in.ID)
 }
 
-func (s *Server) delegate(ctx context.Context, in *about[api.Delegate]) (*reply[api.Deployment], error) {
+func (s *Server) delegate(ctx context.Context, in *aboutDeployment[api.Delegate]) (*reply[api.Deployment], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
 		return nil, err
@@ -436,7 +461,7 @@ func (s *Server) delegate(ctx context.Context, in *about[api.Delegate]) (*reply[
 	return s.show(ctx, by, in.ID)
 }
 
-func (s *Server) withdraw(ctx context.Context, in *about[api.Withdraw]) (*reply[api.Deployment], error) {
+func (s *Server) withdraw(ctx context.Context, in *aboutDeployment[api.Withdraw]) (*reply[api.Deployment], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
 		return nil, err
@@ -447,7 +472,7 @@ func (s *Server) withdraw(ctx context.Context, in *about[api.Withdraw]) (*reply[
 	return s.show(ctx, by, in.ID)
 }
 
-func (s *Server) revokeLease(ctx context.Context, in *about[api.Revoke]) (*reply[api.Deployment], error) {
+func (s *Server) revokeLease(ctx context.Context, in *aboutDeployment[api.Revoke]) (*reply[api.Deployment], error) {
 	by, err := s.person(in.Authorization)
 	if err != nil {
 		return nil, err
@@ -460,7 +485,7 @@ func (s *Server) revokeLease(ctx context.Context, in *about[api.Revoke]) (*reply
 
 func (s *Server) renew(ctx context.Context, in *struct {
 	Credential
-	ID string `path:"id" maxLength:"63"`
+	Deployment
 }) (*reply[api.Renewed], error) {
 	handle, err := bearer(in.Authorization)
 	if err != nil {
@@ -470,7 +495,7 @@ func (s *Server) renew(ctx context.Context, in *struct {
 	return &reply[api.Renewed]{api.Renewed{Ends: ends}}, err
 }
 
-func (s *Server) end(ctx context.Context, in *about[api.EndDeployment]) (*reply[api.Deployment], error) {
+func (s *Server) end(ctx context.Context, in *aboutDeployment[api.EndDeployment]) (*reply[api.Deployment], error) {
 	by, err := s.reader(ctx, in.Authorization, in.ID)
 	if err != nil {
 		return nil, err
@@ -481,7 +506,7 @@ func (s *Server) end(ctx context.Context, in *about[api.EndDeployment]) (*reply[
 	return s.show(ctx, by, in.ID)
 }
 
-func (s *Server) cancel(ctx context.Context, in *about[api.Cancel]) (*reply[api.Deployment], error) {
+func (s *Server) cancel(ctx context.Context, in *aboutDeployment[api.Cancel]) (*reply[api.Deployment], error) {
 	by, err := s.reader(ctx, in.Authorization, in.ID)
 	if err != nil {
 		return nil, err
@@ -494,7 +519,7 @@ func (s *Server) cancel(ctx context.Context, in *about[api.Cancel]) (*reply[api.
 
 func (s *Server) receipt(ctx context.Context, in *struct {
 	Credential
-	ID string `path:"id" maxLength:"63"`
+	Deployment
 }) (*reply[json.RawMessage], error) {
 	by, err := s.reader(ctx, in.Authorization, in.ID)
 	if err != nil {
@@ -532,13 +557,17 @@ func (s *Server) render(v keeper.View) api.Deployment {
 // nameErrors makes huma's own refusals (a malformed body, a value out of its
 // bounds) problems like ours. They name what is wrong and never repeat the
 // value: it may be a secret. The library takes this only as a variable of its
-// own, so it is set once for the process.
+// own, so it is set once for the process; the request's context leads to the line
+// that the code belongs in.
 var nameErrors = sync.OnceFunc(func() {
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		p := &api.Problem{Type: "about:blank", Title: "invalid", Status: status, Detail: "The request is malformed: " + message + ".", Code: "request_malformed",
 			Next: "Compare it with /api/v1/openapi.json."}
 		var fields []string
 		for _, err := range errs {
+			if lockkeeper.RefusalOf(err) != nil {
+				return api.ProblemOf(err, "")
+			}
 			var d *huma.ErrorDetail
 			if errors.As(err, &d) && len(fields) < 20 {
 				message := d.Message
@@ -548,7 +577,14 @@ var nameErrors = sync.OnceFunc(func() {
 				fields = append(fields, fmt.Sprintf("%.100s: %.200s", d.Location, message))
 			}
 		}
-		p.Field = strings.Join(fields, "; ")
+		p.Field = plain(strings.Join(fields, "; "), false)
 		return p
+	}
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
+		err := huma.NewError(status, message, errs...)
+		if p, ok := err.(*api.Problem); ok {
+			refused(ctx.Context(), p.Code)
+		}
+		return err
 	}
 })

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -147,7 +149,9 @@ func (s *Server) patience(ctx context.Context, d time.Duration) (context.Context
 }
 
 // outer is what every request passes: headers that keep a browser from doing
-// anything with a reply, a count, and a line in the log without any secret.
+// anything with a reply, a count, and a line in the log without any secret. A
+// refusal is counted, and its code stands in that line: for callers whom nobody
+// vouches for, that is the only record.
 func (s *Server) outer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -159,25 +163,87 @@ func (s *Server) outer(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		seen := &outcome{}
+		r = r.WithContext(context.WithValue(r.Context(), outcomeKey{}, seen))
+		sw := &statusWriter{ResponseWriter: w, request: r, status: http.StatusOK}
 		next.ServeHTTP(sw, r)
 		route := r.Pattern
 		if route == "" {
 			route = "unmatched"
 		}
-		s.metrics.request(route, sw.status, time.Since(start))
-		s.Log.Info("request", "route", route, "status", sw.status, "took", time.Since(start))
+		took := time.Since(start)
+		s.metrics.request(route, sw.status, took)
+		line := []any{"route", route, "status", sw.status, "took", took}
+		if seen.code != "" {
+			s.metrics.refusal(seen.code)
+			line = append(line, "code", seen.code)
+		}
+		s.Log.Info("request", line...)
 	})
 }
 
+// An outcome is what a request leaves for its line in the log. The goroutine
+// that serves the request fills it in.
+type outcome struct{ code string } // of the refusal; "": there was none
+
+type outcomeKey struct{}
+
+// refused leaves the code of a refusal for the line of the request. Codes are
+// constants of ours, never a caller's text.
+func refused(ctx context.Context, code string) {
+	if seen, ok := ctx.Value(outcomeKey{}).(*outcome); ok {
+		seen.code = code
+	}
+}
+
+// A statusWriter keeps the status, and puts a problem in the place of the text
+// that the mux answers where no route takes the request.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
+	request *http.Request
+	status  int
+	done    bool // a problem was written; what follows is the mux's text
 }
 
 func (w *statusWriter) WriteHeader(status int) {
 	w.status = status
-	w.ResponseWriter.WriteHeader(status)
+	h := w.Header()
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="lockkeeper"`) // RFC 9110, section 15.5.2
+	}
+	if w.request.Pattern != "" || status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	p := unrouted(status, h.Get("Allow"))
+	refused(w.request.Context(), p.Code)
+	w.done = true
+	writeProblem(w.ResponseWriter, p)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.done {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// unrouted is the problem of an address that is none, or of a method that it
+// does not take.
+func unrouted(status int, allow string) *api.Problem {
+	p := &api.Problem{Type: "about:blank", Title: lockkeeper.NotFound.String(), Status: status, Code: "route_unknown",
+		Detail: "There is nothing at this address.", Next: "Compare it with /api/v1/openapi.json."}
+	if status == http.StatusMethodNotAllowed {
+		p.Title, p.Code, p.Detail, p.Next = lockkeeper.Invalid.String(), "method_not_allowed", "This address does not take the method.", "Use one of: "+allow+"."
+	}
+	return p
+}
+
+// writeProblem answers with a problem (RFC 9457).
+func writeProblem(w http.ResponseWriter, p *api.Problem) {
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p) // the caller has gone if this fails
 }
 
 // Unwrap lets http.ResponseController reach the real writer.
@@ -191,8 +257,9 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	w.Write([]byte("ready\n"))
 }
 
-// problem renders an error for the caller, and logs its cause.
-func (s *Server) problem(err error) *api.Problem {
+// problem renders an error for the caller, logs its cause, and leaves its code
+// for the line of the request.
+func (s *Server) problem(ctx context.Context, err error) *api.Problem {
 	id := ""
 	if r := lockkeeper.RefusalOf(err); r == nil {
 		b := make([]byte, 8)
@@ -203,8 +270,23 @@ func (s *Server) problem(err error) *api.Problem {
 		s.Log.Warn("refused", "code", r.Code, "cause", r.Cause)
 	}
 	p := api.ProblemOf(err, id)
-	s.metrics.refusal(p.Code)
+	lines := errors.As(err, new(catalog.Problems)) // a report of its own lines
+	for _, text := range []*string{&p.Detail, &p.Next, &p.Field} {
+		*text = plain(*text, lines)
+	}
+	refused(ctx, p.Code)
 	return p
+}
+
+// plain replaces what would steer a terminal, break a line or turn a text round
+// where somebody prints it: a caller chose parts of it.
+func plain(s string, lines bool) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) && !(lines && r == '\n') {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // bearer is the token of an Authorization header.

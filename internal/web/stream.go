@@ -25,15 +25,15 @@ const (
 // address whenever it differs, with what was seen as its id, until it has ended.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
+	if !deploymentID(id) {
+		id = "" // which nobody has
+	}
 	by, err := s.reader(r.Context(), r.Header.Get("Authorization"), id)
 	if err == nil {
 		_, err = s.Keeper.Deployment(r.Context(), by, id)
 	}
 	if err != nil {
-		p := s.problem(err)
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.WriteHeader(p.Status)
-		json.NewEncoder(w).Encode(p) // the caller has gone if this fails
+		writeProblem(w, s.problem(r.Context(), err))
 		return
 	}
 	h := w.Header()
@@ -48,7 +48,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		v, err := s.Keeper.WaitDeployment(wait, by, id, seen)
 		done()
 		if err != nil {
-			s.send(w, control, "problem", "", s.problem(err))
+			s.send(w, control, "problem", "", s.problem(ctx, err))
 			return
 		}
 		if now := v.Seen(); now != seen {
@@ -97,12 +97,12 @@ func (s *Server) describeEvents() {
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 	token, by, err := s.tokenForm(w, r)
 	if err != nil {
-		s.oauthError(w, "invalid_request", err)
+		s.oauthError(w, r, clientCode(err), err)
 		return
 	}
 	answer, err := s.Keeper.Introspect(r.Context(), by, token)
 	if err != nil {
-		s.oauthError(w, oauthCode(err), err)
+		s.oauthError(w, r, clientCode(err), err)
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)
@@ -115,7 +115,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 		err = s.Keeper.Revoke(r.Context(), by, token)
 	}
 	if err != nil {
-		s.oauthError(w, "invalid_request", err)
+		s.oauthError(w, r, clientCode(err), err)
 		return
 	}
 	w.WriteHeader(http.StatusOK)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -191,7 +192,8 @@ func TestExchangeForm(t *testing.T) {
 	}{
 		"another grant":       {func(f map[string][]string) { f["grant_type"] = []string{"password"} }, "unsupported_grant_type"},
 		"a parameter twice":   {func(f map[string][]string) { f["subject_token"] = []string{"a", "b"} }, "invalid_request"},
-		"an unknown one":      {func(f map[string][]string) { f["scope"] = []string{"all"} }, "invalid_request"},
+		"an unknown one":      {func(f map[string][]string) { f["lifetime"] = []string{"1h"} }, "invalid_request"},
+		"a scope":             {func(f map[string][]string) { f["scope"] = []string{"all"} }, "invalid_scope"},
 		"no subject token":    {func(f map[string][]string) { delete(f, "subject_token") }, "invalid_request"},
 		"no handle":           {func(f map[string][]string) { delete(f, "actor_token") }, "invalid_request"},
 		"no deployment":       {func(f map[string][]string) { f["resource"] = []string{"https://x"} }, "invalid_request"},
@@ -226,6 +228,48 @@ func TestMalformedBody(t *testing.T) {
 		if got := resp.Header.Get("Content-Type"); got != "application/problem+json" {
 			t.Errorf("%.40s: content type %q", body, got)
 		}
+	}
+}
+
+// What no route takes is a problem too, and so is a method that an address does
+// not take.
+func TestUnrouted(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code, allow  string
+	}{
+		{"GET", "/api/v1/nothing", http.StatusNotFound, "route_unknown", ""},
+		{"GET", "/api/v1/", http.StatusNotFound, "route_unknown", ""},
+		{"POST", "/api/v1/deployments/d-x/nothing", http.StatusNotFound, "route_unknown", ""},
+		{"GET", "/nothing", http.StatusNotFound, "route_unknown", ""},
+		{"POST", "/api/v1/about", http.StatusMethodNotAllowed, "method_not_allowed", "GET, HEAD"},
+		{"DELETE", "/api/v1/catalog", http.StatusMethodNotAllowed, "method_not_allowed", "GET, HEAD, PUT"},
+		{"GET", "/oauth/token", http.StatusMethodNotAllowed, "method_not_allowed", "POST"},
+		{"POST", "/api/v1/deployments/d-x/renew", http.StatusUnauthorized, "credential_missing", ""},
+	} {
+		req, err := http.NewRequest(c.method, w.server.URL+c.path, nil)
+		w.must(err)
+		resp, err := http.DefaultClient.Do(req)
+		w.must(err)
+		var p api.Problem
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		w.must(err)
+		if err := json.Unmarshal(body, &p); err != nil || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s %s: %v %s %q", c.method, c.path, err, resp.Header.Get("Content-Type"), body)
+		}
+		if resp.StatusCode != c.status || p.Status != c.status || p.Code != c.code || resp.Header.Get("Allow") != c.allow || p.Next == "" {
+			t.Errorf("%s %s: %s, Allow %q, %s", c.method, c.path, resp.Status, resp.Header.Get("Allow"), body)
+		}
+		if is := resp.Header.Get("WWW-Authenticate") != ""; is != (c.status == http.StatusUnauthorized) {
+			t.Errorf("%s %s: a challenge: %v", c.method, c.path, is)
+		}
+	}
+	err := (api.Client{Server: w.server.URL}).Call(context.Background(), "PATCH", "/about", nil, nil)
+	if lockkeeper.KindOf(err) != lockkeeper.Invalid || code(err) != "method_not_allowed" {
+		t.Errorf("the client takes it for %v: %v", lockkeeper.KindOf(err), err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -99,33 +100,51 @@ type world struct {
 	server *httptest.Server
 	people map[string]api.Client
 	jobs   int
+	issued []string // secrets that were handed out
+
+	options keeper.Options // that the keeper is opened with, each time
+	serving atomic.Pointer[Server]
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	ctx := context.Background()
-	w := &world{t: t, issuer: lktest.NewIssuer(t), people: map[string]api.Client{}}
-	w.server = httptest.NewUnstartedServer(nil)
-	at := "http://" + w.server.Listener.Addr().String()
-	k, err := keeper.Open(ctx, keeper.Options{Dir: t.TempDir(), Issuer: at})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, options: keeper.Options{Dir: t.TempDir()}, issuer: lktest.NewIssuer(t)}
+	w.begin(rules)
+	return w
+}
+
+// open opens the keeper of the world's folder and serves it.
+func (w *world) open() {
+	w.t.Helper()
+	k, err := keeper.Open(context.Background(), w.options)
+	w.must(err)
 	w.keeper = k
-	w.server.Config.Handler = New(Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{}), URL: at, Version: "test"})
+	w.serving.Store(New(Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{Log: w.options.Log}), URL: w.options.Issuer, Version: "test", Log: w.options.Log}))
+}
+
+// begin starts the server, lets the people in and puts a catalog in force. ISSUER
+// in it stands for the CI platform's URL.
+func (w *world) begin(catalog string) {
+	t, ctx := w.t, context.Background()
+	t.Helper()
+	w.people = map[string]api.Client{}
+	w.server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serving.Load().ServeHTTP(rw, r) }))
+	at := "http://" + w.server.Listener.Addr().String()
+	w.options.Issuer = at
+	w.open()
 	w.server.Start()
-	t.Cleanup(func() { w.server.Close(); k.Close() })
-	code, err := k.MakeSetupCode(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { w.server.Close(); w.keeper.Close() })
+	code, err := w.keeper.MakeSetupCode(ctx)
+	w.must(err)
+	w.issued = append(w.issued, code)
 	anybody := api.Client{Server: at}
 	w.must(anybody.Call(ctx, "POST", "/setup", api.SetUp{Code: code, User: "dora", Password: "a long password"}, nil))
 	w.signIn("dora")
-	w.must(w.people["dora"].Call(ctx, "PUT", "/catalog", api.Apply{Base: 1, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(rules, "ISSUER", w.issuer.URL)}}}, nil))
+	w.must(w.people["dora"].Call(ctx, "PUT", "/catalog", api.Apply{Base: 1, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(catalog, "ISSUER", w.issuer.URL)}}}, nil))
 	for i, user := range []string{"ann", "bob", "cat"} {
 		var invitation api.Invitation
 		w.must(w.people["dora"].Call(ctx, "POST", "/accounts/"+user+"/invitation", nil, &invitation))
+		w.issued = append(w.issued, invitation.Code)
 		w.must(anybody.Call(ctx, "POST", "/enrolments", api.Enrol{User: user, Code: invitation.Code, Password: "a long password"}, nil))
 		w.signIn(user)
 		var c api.Challenge
@@ -134,7 +153,6 @@ func newWorld(t testing.TB) *world {
 		job.ActorID, job.Audience = fmt.Sprint(1001+i), c.Audience
 		w.must(anybody.With(w.issuer.JobToken(job)).Call(ctx, "POST", "/accounts/proof", api.Proof{Challenge: c.Challenge}, nil))
 	}
-	return w
 }
 
 func (w *world) must(err error) {
@@ -160,7 +178,9 @@ func (w *world) job(event, environment string) lktest.GitHubJob {
 
 // as is a client with a fresh token of the job.
 func (w *world) as(j lktest.GitHubJob) api.Client {
-	return api.Client{Server: w.server.URL, Bearer: w.issuer.JobToken(j)}
+	raw := w.issuer.JobToken(j)
+	w.issued = append(w.issued, raw)
+	return api.Client{Server: w.server.URL, Bearer: raw}
 }
 
 // waiting records the artifact and opens a deployment.
