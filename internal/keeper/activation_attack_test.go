@@ -333,3 +333,46 @@ func TestActivationKeeper(t *testing.T) {
 		t.Errorf("%v %+v", err, v.End)
 	}
 }
+
+// Jobs of one repository count together, however many there are, and what is not
+// told apart is counted.
+func TestRefusalsOfOneRepository(t *testing.T) {
+	c, do := accessCore(t)
+	before := c.Size
+	for i := range 3 * maxRefusalsEach {
+		job := workload(i, fmt.Sprint(i), fmt.Sprint(i), "production", "1001", "push", 1, began)
+		if _, err := c.step(Caller{Workload: &job}, "", openDeployment{ID: fmt.Sprint("d-", i), Job: job, Environment: "moon", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")}, began); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.Size - before; n != maxRefusalsEach {
+		t.Errorf("%d entries by jobs of one repository in one minute", n)
+	}
+	s, err := c.step(Caller{Keeper: true}, "", sweep{}, began.Add(2*refusalWindow))
+	must(t, err)
+	told := 0
+	for _, ev := range s.events {
+		if r, is := ev.(*refusalMade); is && r.Code == "refusals_many" {
+			told = r.Count
+		}
+	}
+	if told != 2*maxRefusalsEach {
+		t.Errorf("%d refusals are told by their number", told)
+	}
+	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 3*refusalWindow))
+}
+
+// A rotation that is refused before a key is made is recorded all the same.
+func TestRefusedRotation(t *testing.T) {
+	ctx := context.Background()
+	k, _ := started(t, Options{})
+	_, _, err := k.RotateKey(ctx, Caller{User: "ann"}, "ES256", true, "no")
+	want(t, err, "not_granted")
+	stored, err := k.journal.SubjectAll(ctx, "keys")
+	must(t, err)
+	last, body, err := readEntry(stored[len(stored)-1].Data)
+	must(t, err)
+	if r, is := body.(*refusalMade); !is || r.Code != "not_granted" || last.By.User != "ann" {
+		t.Errorf("the last entry about keys is %s by %s", last.Kind, last.By)
+	}
+}

@@ -26,7 +26,8 @@ type lawgiver interface{ next() *Rules }
 type core struct {
 	world
 	refused   map[string]*repeated // refusals of this minute, by caller, command and reason; volatile
-	refusedTo map[string]int       // how many of those each caller has
+	refusedTo map[string]int       // how many of those each source has
+	untold    int                  // refusals of this minute past the bounds
 	minute    lockkeeper.Moment
 }
 
@@ -43,7 +44,8 @@ type step struct {
 }
 
 // Bounds of the refusals that are told apart in one minute: of everybody, and of
-// one caller, so that nobody's keep those of others out of the journal.
+// one person or repository, so that nobody's keep those of others out of the
+// journal. What is past them is counted.
 const (
 	maxRefusals     = 10_000
 	maxRefusalsEach = 100
@@ -147,13 +149,14 @@ func (c *core) refusal(by Caller, cmd command, err error, now lockkeeper.Moment)
 		again.count++
 		return nil
 	}
-	if len(c.refused) >= maxRefusals || c.refusedTo[by.id()] >= maxRefusalsEach {
+	if len(c.refused) >= maxRefusals || c.refusedTo[by.source()] >= maxRefusalsEach {
+		c.untold++
 		return nil
 	}
 	if c.refused == nil {
 		c.refused, c.refusedTo, c.minute = map[string]*repeated{}, map[string]int{}, now
 	}
-	c.refusedTo[by.id()]++
+	c.refusedTo[by.source()]++
 	ev := refusalMade{Command: cmd.name(), Subject: cmd.about(), Code: r.Code, Sentence: r.Sentence, Decision: r.Decision, Count: 1, Revision: c.Revision.Number}
 	c.refused[id] = &repeated{event: ev, caller: by.String()}
 	return &ev
@@ -180,7 +183,11 @@ func (c *core) flush(now lockkeeper.Moment) []event {
 			out = append(out, &ev)
 		}
 	}
-	c.refused = nil
+	if c.untold > 0 {
+		out = append(out, &refusalMade{Command: "any", Code: "refusals_many", Sentence: fmt.Sprintf("%d more refusals of a minute are told by their number only.", c.untold),
+			Count: c.untold, Revision: c.Revision.Number})
+	}
+	c.refused, c.untold = nil, 0
 	return out
 }
 

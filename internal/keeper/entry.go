@@ -42,6 +42,15 @@ func (c Caller) id() string {
 	return c.String()
 }
 
+// source is whom a caller's refusals are counted against: a person, or all jobs of
+// a repository, since whoever has one may start as many as he likes.
+func (c Caller) source() string {
+	if c.Workload != nil {
+		return "repository:" + c.Workload.Issuer + " " + c.Workload.Repository.Value
+	}
+	return c.String()
+}
+
 // An Entry is one record of the journal.
 type Entry struct {
 	Seq     int64             `json:"seq"`

@@ -195,6 +195,9 @@ func (k *Keeper) reload(ctx context.Context) error {
 		return err
 	}
 	work, committed := states[0], states[1]
+	if k.state != nil && work.Size < k.state.Size {
+		return fmt.Errorf("the journal has %d entries, and %d were acknowledged", work.Size, k.state.Size)
+	}
 	rules, err := k.rulesOf(ctx, work.Revision)
 	if err != nil {
 		return err

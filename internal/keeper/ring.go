@@ -123,10 +123,12 @@ func (k *Keeper) beginRings(ctx context.Context) error {
 // it signed are refused as soon as targets look at the key set again.
 func (k *Keeper) RotateKey(ctx context.Context, by Caller, algorithm string, emergency bool, reason string) (active, next string, err error) {
 	// Asked before a key is made, so that nobody fills the sealed store.
+	asked := rotateKey{Algorithm: algorithm, Emergency: emergency, Reason: reason}
 	k.mu.RLock()
-	_, _, err = rotateKey{Algorithm: algorithm, Emergency: emergency, Reason: reason}.decide(&world{State: k.state, rules: k.rules}, by, lockkeeper.MomentOf(k.options.Clock()))
+	_, _, err = asked.decide(&world{State: k.state, rules: k.rules}, by, lockkeeper.MomentOf(k.options.Clock()))
 	k.mu.RUnlock()
 	if err != nil {
+		_, err = do[rotated](ctx, k, by, "", refused{asked, err})
 		return "", "", err
 	}
 	made, err := k.ring.make(ctx, algorithm)
@@ -135,6 +137,16 @@ func (k *Keeper) RotateKey(ctx context.Context, by Caller, algorithm string, eme
 	}
 	r, err := do[rotated](ctx, k, by, "", rotateKey{algorithm, made, emergency, reason})
 	return r.Active, r.Next, err
+}
+
+// refused is a command that was refused at the door, to be recorded.
+type refused struct {
+	command
+	err error
+}
+
+func (c refused) decide(*world, Caller, lockkeeper.Moment) ([]event, any, error) {
+	return nil, nil, c.err
 }
 
 // RotateAged rotates the keys that have signed for long enough. Whoever serves
