@@ -85,3 +85,18 @@ func TestRulesAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestIssuers tells addresses that can be an issuer's from those that cannot.
+func TestIssuers(t *testing.T) {
+	for _, good := range []string{"https://token.actions.githubusercontent.com", "https://vstoken.dev.azure.com/0a1b", "https://git.example:8443/x", "https://[::1]:1", "http://127.0.0.1:1", "http://localhost:1", "https://a_b.example"} {
+		if reason := issuerUnfit(good); reason != "" {
+			t.Errorf("%s %s", good, reason)
+		}
+	}
+	for _, bad := range []string{"", "token.example", "https://*.example", "https://a.example/", "https://A.example", "https://u@a.example", "https://a.example?x", "https://a.example#x", "http://a.example",
+		"ftp://a.example", "https://bücher.example", "https://a.example%2f", "https:///x", "https://a b"} {
+		if issuerUnfit(bad) == "" {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+}

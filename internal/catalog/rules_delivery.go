@@ -44,6 +44,8 @@ func issuerUnfit(s string) string {
 		return "ends with a slash"
 	case u.Host != strings.ToLower(u.Host):
 		return "has upper-case letters in its host"
+	case strings.ContainsFunc(u.Hostname(), func(c rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-._:", c) }):
+		return "has characters in its host that no host's name has; one IP address or one name is meant, no pattern"
 	case u.Scheme == "https":
 		return ""
 	case u.Scheme != "http":
