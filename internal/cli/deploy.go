@@ -245,7 +245,9 @@ func retry(ctx context.Context, f func() error) error {
 func (d *driver) run(ctx context.Context, command []string) error {
 	if err := d.await(ctx); err != nil {
 		// Nobody but this job has the handle, unless a file keeps it for another.
-		if code := lockkeeper.RefusalOf(err); !d.later && code != nil && (code.Code == "interrupted" || code.Code == "gave_up_waiting") {
+		// A refusal that could mend leaves no ask behind that would take others' turn.
+		code := lockkeeper.RefusalOf(err)
+		if !d.later && code != nil && (code.Code == "interrupted" || code.Code == "gave_up_waiting" || code.Kind == lockkeeper.Forbidden && code.Decision != nil) {
 			d.cancel(code.Sentence)
 		}
 		return err
@@ -262,10 +264,10 @@ func (d *driver) run(ctx context.Context, command []string) error {
 	switch {
 	case runErr != nil:
 		return runErr
+	case err == nil && endedOtherwise(end, code) != nil:
+		return endedOtherwise(end, code)
 	case code != 0:
 		return &exitError{code: code}
-	case err == nil:
-		return endedOtherwise(end, code)
 	}
 	return err
 }
