@@ -174,7 +174,7 @@ func Adds(f Facts, v Vote, now lockkeeper.Moment) bool {
 	f.Votes = append(slices.Clone(f.Votes), v)
 	t := newTally(f, now)
 	same := func(o Vote) bool {
-		return o.User == v.User || slices.Contains(o.Persons, v.Counts) || slices.Contains(v.Persons, o.Counts)
+		return o.User == v.User || v.SamePerson(o)
 	}
 	for i, c := range t.checks {
 		asked, counts := false, false
@@ -229,7 +229,7 @@ func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 			}
 		}
 	}
-	if p, builder := f.built(v.Persons, now); builder {
+	if p, builder := f.built(v.Persons); builder {
 		d.Code = "own_change"
 		d.Sentence = fmt.Sprintf("%s started the run that built this (as %s), and nobody approves what is theirs.", v.User, p)
 		d.Next = "Ask another person of the groups that the check names."
@@ -263,36 +263,39 @@ func (f Facts) about() string {
 	return "deployments to " + f.Environment.Name
 }
 
-// built finds one of the persons among those who started the runs that built the
-// ask's artifacts. Whoever triggers the deploying job need not be he: somebody else
+// built finds one of the persons among those who started the runs that recorded the
+// ask's artifacts, all of them: a later record does not unmake an earlier one. Whoever triggers the deploying job need not be he: somebody else
 // may have run that job again, or started it by hand.
-func (f Facts) built(persons []lockkeeper.Person, now lockkeeper.Moment) (lockkeeper.Person, bool) {
-	for _, a := range f.Ask.Artifacts {
-		fresh, newest := f.voucher(a, now)
-		for _, r := range []*Record{fresh, newest} {
-			if r == nil {
-				continue
-			}
-			for _, p := range r.Persons {
-				if slices.Contains(persons, p) {
-					return p, true
-				}
+func (f Facts) built(persons []lockkeeper.Person) (lockkeeper.Person, bool) {
+	for _, r := range f.Records {
+		if !slices.ContainsFunc(f.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return r.vouches(f.Ask, a) }) {
+			continue
+		}
+		for _, p := range r.Persons {
+			if slices.Contains(persons, p) {
+				return p, true
 			}
 		}
 	}
 	return "", false
 }
 
+// SamePerson reports whether two votes are one person's: he counts as the same, or
+// has been the same.
+func (v Vote) SamePerson(o Vote) bool {
+	return v.Counts == o.Counts || slices.ContainsFunc(v.Persons, func(p lockkeeper.Person) bool { return slices.Contains(o.Persons, p) })
+}
+
 // voters names, for each ballot, the first ballot of the same person. Two that
-// were given as different persons are one person's if either counts as what the
-// other is by now, since accounts may turn out to be one person's.
+// were given as different persons are one person's if both have one in common by
+// now, since accounts may turn out to be one person's.
 func voters(ballots []ballot) []int {
 	out := make([]int, len(ballots))
 	for b := range ballots {
 		out[b] = b
 		for other := range b {
 			v, o := ballots[b].vote, ballots[other].vote
-			if v.Counts != o.Counts && !slices.Contains(v.Persons, o.Counts) && !slices.Contains(o.Persons, v.Counts) {
+			if !v.SamePerson(o) {
 				continue
 			}
 			same, was := out[other], out[b]

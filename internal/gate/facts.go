@@ -22,6 +22,7 @@ type Facts struct {
 	Deadline    lockkeeper.Moment // when the ask's patience ends
 	Released    lockkeeper.Moment // when it was let through; zero: not yet. Ages count up to then
 	Ticket      int64             // the ask's place in the queue: lower is older
+	Production  bool              // the environment was one of production when the ask was opened
 	Freed       lockkeeper.Moment // when the environment's lock was last let go; zero: never held
 	RecordAge   time.Duration     // how old a record may be that vouches for an artifact; 0: what the environment says
 
@@ -66,9 +67,10 @@ type Release struct {
 type Rival struct {
 	ID      string
 	Ticket  int64
-	Running bool   // it holds the lock
-	Line    string // pipeline, stage and ref: what newer of the same line makes older ones outdated
-	Ready   bool   // everything but the lock has passed
+	Running bool              // it holds the lock
+	Line    string            // pipeline, stage and ref: what newer of the same line makes older ones outdated
+	Ready   bool              // everything but the lock has passed
+	Freed   lockkeeper.Moment // when the clock ended its lease, which is not written down yet; zero: it did not
 }
 
 // Line is the line of an ask: asks of one line replace each other.
@@ -109,5 +111,6 @@ type Record struct {
 	// is: they made what is deployed, whoever deploys it.
 	Provider string              `json:"provider,omitempty"`
 	Account  string              `json:"account,omitempty"`
+	Others   []string            `json:"others,omitempty"` // accounts that stand behind the run besides, such as whoever queued it for him
 	Persons  []lockkeeper.Person `json:"persons,omitempty"`
 }

@@ -98,6 +98,9 @@ func oneInitiator(f Facts, i Initiator) lockkeeper.Decision {
 		d.Code = "initiator_unknown"
 		d.Sentence = fmt.Sprintf("The account %s that started this run belongs to no user of the catalog.", i.Account)
 		d.Next = "List the account's id under ids of its user, or start the run from a listed account."
+	case i.Right.Code == "user_off":
+		d.Code, d.Because = "initiator_not_permitted", []lockkeeper.Decision{i.Right}
+		d.Sentence = i.Right.Sentence
 	case i.Automation && !f.Environment.Automation:
 		d.Code = "automation_not_admitted"
 		d.Sentence = fmt.Sprintf("%s is automation, and the environment %s admits only runs that a person started.", i.name(), f.Environment.Name)
@@ -179,7 +182,7 @@ func oneArtifact(f Facts, a lockkeeper.Artifact, now lockkeeper.Moment) lockkeep
 		d.Sentence = fmt.Sprintf("%s was recorded by the stage %s/%s of run %s at %s, and a record vouches for %s at most.", a.Name, newest.Pipeline, newest.Stage, newest.Run, newest.At, f.recordAge())
 		next = fmt.Sprintf("Build it again in a new run, whose build stage records it: lockkeeper artifact record %s=…", a.Name)
 	}
-	if f.Environment.Tier == catalog.Production {
+	if f.Production || f.Environment.Tier == catalog.Production {
 		d.Verdict, d.Next = lockkeeper.Fail, next
 	}
 	return d

@@ -62,7 +62,7 @@ func TestJudge(t *testing.T) {
 			f.Ask.Run = "1"
 			f.Records = append(f.Records, f.Records[0])
 			f.Records[1].Run, f.Records[1].Persons = "2", []lockkeeper.Person{"bob"}
-		}, lockkeeper.Pass, "passed"},
+		}, lockkeeper.Wait, "approvals_missing"},
 		"an approver built something else": {func(f *Facts) {
 			f.Records = append(f.Records, f.Records[0])
 			f.Records[1].Commit, f.Records[1].Persons = "d", []lockkeeper.Person{"bob"}

@@ -172,7 +172,11 @@ func lock(f Facts, c catalog.Check, others lockkeeper.Decision, now lockkeeper.M
 	}
 	var holder *Rival
 	var older []string
+	freed := f.Freed
 	for _, r := range f.Rivals() {
+		if freed.Before(r.Freed) {
+			freed = r.Freed
+		}
 		switch {
 		case r.Running:
 			holder = &r
@@ -185,7 +189,7 @@ func lock(f Facts, c catalog.Check, others lockkeeper.Decision, now lockkeeper.M
 	switch {
 	case holder != nil:
 		return wait("locked", "Wait for its end, or ask whoever may cancel it.", "%s holds the lock of %s.", holder.ID, f.Environment.Name)
-	case len(older) > 0 && now.Before(f.Freed.Add(turnGrace)):
+	case len(older) > 0 && now.Before(freed.Add(turnGrace)):
 		return wait("not_its_turn", "Wait; the queue moves on by itself.", "The lock is free, and it is first the turn of %s.", strings.Join(older, ", "))
 	}
 	return passed(c, "lock_free", "Nobody holds the lock of %s.", f.Environment.Name)

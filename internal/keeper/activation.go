@@ -190,13 +190,14 @@ func (ev *activationBegun) apply(s *State, e Entry) error {
 // activationEnded ends an activation. Its time may have ended it before.
 type activationEnded struct {
 	one
-	ID       string              `json:"id"`
-	Holder   string              `json:"holder"`
-	Status   string              `json:"status"`
-	By       string              `json:"ended_by,omitempty"`
-	Reason   string              `json:"reason,omitempty"`
-	Decision lockkeeper.Decision `json:"decision,omitzero"`
-	Revision int                 `json:"revision"`
+	ID          string              `json:"id"`
+	Holder      string              `json:"holder"`
+	Status      string              `json:"status"`
+	By          string              `json:"ended_by,omitempty"`
+	Reason      string              `json:"reason,omitempty"`
+	Decision    lockkeeper.Decision `json:"decision,omitzero"`
+	Deployments []string            `json:"deployments,omitempty"` // that lose votes
+	Revision    int                 `json:"revision"`
 }
 
 // How an activation ends.
@@ -209,31 +210,58 @@ const (
 
 func (*activationEnded) kind() string { return "activation.ended" }
 func (ev *activationEnded) subjects() []string {
-	return []string{activationSubject(ev.ID), "user/" + ev.Holder}
+	return append([]string{activationSubject(ev.ID), "user/" + ev.Holder}, deploymentSubjects(ev.Deployments)...)
 }
 func (ev *activationEnded) apply(s *State, _ Entry) error {
 	if s.Activations[ev.ID] == nil {
 		return fmt.Errorf("the activation %s is not there", ev.ID)
 	}
 	delete(s.Activations, ev.ID)
-	if ev.Status == activationRevoked || ev.Status == activationLapsed {
+	if ev.voids() {
 		s.voidVotes(ev.ID)
 	}
 	return nil
 }
 
+// voids reports whether what was approved under the activation counts no more.
+func (ev *activationEnded) voids() bool {
+	return ev.Status == activationRevoked || ev.Status == activationLapsed
+}
+
 // votesVoided takes what was approved under an activation that is over already.
 type votesVoided struct {
 	one
-	Activation string `json:"activation"`
-	By         string `json:"voided_by"`
-	Reason     string `json:"reason,omitempty"`
-	Revision   int    `json:"revision"`
+	Activation  string   `json:"activation"`
+	By          string   `json:"voided_by"`
+	Reason      string   `json:"reason,omitempty"`
+	Deployments []string `json:"deployments,omitempty"` // that lose votes
+	Revision    int      `json:"revision"`
 }
 
 func (*votesVoided) kind() string { return "votes.voided" }
 func (ev *votesVoided) subjects() []string {
-	return []string{activationSubject(ev.Activation), "user/" + ev.By}
+	return append([]string{activationSubject(ev.Activation), "user/" + ev.By}, deploymentSubjects(ev.Deployments)...)
+}
+
+func deploymentSubjects(ids []string) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, deploymentSubject(id))
+	}
+	return out
+}
+
+// votedUnder lists the deployments that have a vote that was given under an
+// activation.
+func (w *world) votedUnder(activation string) []string {
+	var out []string
+	for id, d := range w.Deployments {
+		if slices.ContainsFunc(d.Votes, func(v Vote) bool { return v.Activation == activation }) {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 func (ev *votesVoided) apply(s *State, _ Entry) error {
 	s.voidVotes(ev.Activation)
@@ -242,7 +270,7 @@ func (ev *votesVoided) apply(s *State, _ Entry) error {
 
 func (s *State) voidVotes(activation string) {
 	for _, d := range s.Deployments {
-		d.Votes = withoutVotes(d.Votes, activation)
+		d.void(activation)
 	}
 	for _, r := range s.Requests {
 		r.Votes = withoutVotes(r.Votes, activation)

@@ -291,7 +291,7 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		if err != nil {
 			return nil, nil, err
 		}
-		ev.Status, ev.Decision = activationRevoked, right
+		ev.Status, ev.Decision, ev.Deployments = activationRevoked, right, w.votedUnder(a.ID)
 		return append([]event{ev}, w.fallen(a.ID, by, c.Reason, now, nil)...), opened{a.ID}, nil
 	}
 	return []event{ev}, opened{a.ID}, nil
@@ -321,7 +321,7 @@ func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]even
 			return nil, nil, err
 		}
 	}
-	ev := &votesVoided{Activation: c.Activation, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}
+	ev := &votesVoided{Activation: c.Activation, By: by.User, Reason: c.Reason, Deployments: w.votedUnder(c.Activation), Revision: w.Revision.Number}
 	return append([]event{ev}, w.fallen(c.Activation, by, c.Reason, now, nil)...), opened{c.Activation}, nil
 }
 
@@ -332,7 +332,7 @@ func (w *world) fallen(activation string, by Caller, reason string, now lockkeep
 	for _, id := range slices.Sorted(maps.Keys(w.Deployments)) {
 		d := w.Deployments[id]
 		without := d.clone()
-		if without.Votes = withoutVotes(without.Votes, activation); d.Status != Running || d.overdue(now) || gone[id] || len(without.Votes) == len(d.Votes) {
+		if without.void(activation); d.Status != Running || w.overdue(d, now) || gone[id] || len(without.Votes) == len(d.Votes) {
 			continue
 		}
 		facts, err := w.facts(without, now)
@@ -371,7 +371,7 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 		if !now.Before(a.Ends) {
 			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number})
 		} else if e := w.rules.Access.Eligible(a.User, a.Role, a.Scope, now); !e.Passed(now) {
-			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Revision: w.Revision.Number})
+			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number})
 			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)
 		}
 	}

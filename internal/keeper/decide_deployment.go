@@ -58,7 +58,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 			WithNext("End or cancel some of them first: lockkeeper deployments list")
 	}
 	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
-		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), RecordAge: env.RecordLimit()}
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +68,12 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, RecordAge: d.RecordAge, Revision: w.Revision.Number}}, opened{c.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, RecordAge: d.RecordAge, Production: d.Production, Revision: w.Revision.Number}}, opened{c.ID}, nil
+}
+
+// protectionOf is whether a job's ref is protected, as an ask says it.
+func protectionOf(j lockkeeper.Workload) string {
+	return map[string]string{"true": lockkeeper.RefIsProtected, "false": lockkeeper.RefNotProtected}[j.RefProtected.Value]
 }
 
 // opened is the answer to openDeployment.
@@ -103,8 +108,7 @@ func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
 		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("action_unknown", "There is no action %.40q.", action).WithNext("Ask for deploy or rollback.")
 	}
 	j := c.Job
-	protected := map[string]string{"true": lockkeeper.RefIsProtected, "false": lockkeeper.RefNotProtected}[j.RefProtected.Value]
-	return lockkeeper.Ask{Action: action, Event: j.Event.Value, Protected: protected,
+	return lockkeeper.Ask{Action: action, Event: j.Event.Value, Protected: protectionOf(j),
 		Template: lockkeeper.Definition{Path: j.CalledPath.Value, Ref: j.CalledRef.Value, Commit: j.CalledCommit.Value},
 		Project:  pipeline.Project, Environment: c.Environment,
 		Pipeline: pipeline.Name, Stage: stage.Name, Provider: j.Provider, Repository: j.Repository.Value, Run: j.Run.Value,
@@ -178,7 +182,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := c.fits(d, now); err != nil {
+	if err := c.fits(d, w.deadline(d), now); err != nil {
 		return nil, nil, err
 	}
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
@@ -242,7 +246,7 @@ func taken(f gate.Facts, ballot gate.Vote, approve, renews bool, now lockkeeper.
 		return ballot, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
 	}
 	for _, other := range f.Votes {
-		if (slices.Contains(other.Persons, ballot.Counts) || slices.Contains(ballot.Persons, other.Counts)) && !(renews && other.User == ballot.User) && !gate.Adds(f, ballot, now) {
+		if ballot.SamePerson(other) && !(renews && other.User == ballot.User) && !gate.Adds(f, ballot, now) {
 			return ballot, lockkeeper.Conflict.Errorf("already_approved", "%s has approved this already, as %s; one person fills one place.", ballot.Counts, other.User).
 				WithNext("Ask another person.")
 		}
@@ -251,7 +255,7 @@ func taken(f gate.Facts, ballot gate.Vote, approve, renews bool, now lockkeeper.
 }
 
 // fits refuses a vote that is not for exactly this ask.
-func (c vote) fits(d *Deployment, now lockkeeper.Moment) error {
+func (c vote) fits(d *Deployment, deadline, now lockkeeper.Moment) error {
 	switch {
 	case len(c.Comment) > maxComment:
 		return lockkeeper.Invalid.Errorf("comment_long", "The comment has %d bytes, more than %d.", len(c.Comment), maxComment)
@@ -260,8 +264,8 @@ func (c vote) fits(d *Deployment, now lockkeeper.Moment) error {
 			WithNext("Look at the deployment again and vote for what you see.")
 	case d.Status != Waiting:
 		return lockkeeper.Conflict.Errorf("not_waiting", "The deployment is %s; it waits for nobody.", d.Status)
-	case !now.Before(d.Deadline):
-		return lockkeeper.Conflict.Errorf("timed_out", "The ask waited until %s and nobody let it through in time.", d.Deadline).WithNext("Start a new run and ask again.")
+	case !now.Before(deadline):
+		return lockkeeper.Conflict.Errorf("timed_out", "The ask waited until %s and nobody let it through in time.", deadline).WithNext("Start a new run and ask again.")
 	}
 	return nil
 }
@@ -348,7 +352,7 @@ func (sweep) about() string { return "" }
 func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
 	var ids []string
 	for id, d := range w.Deployments {
-		if d.overdue(now) || d.Status == Waiting && w.mayEndAlone(d) {
+		if w.overdue(d, now) || d.Status == Waiting && w.mayEndAlone(d) {
 			ids = append(ids, id)
 		}
 	}
@@ -359,7 +363,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 		if gone[id] {
 			continue
 		}
-		if d.overdue(now) {
+		if w.overdue(d, now) {
 			out = append(out, w.expire(d, now))
 		} else if ev := w.overtaken(d, now); ev != nil {
 			out = append(out, ev)
@@ -379,7 +383,7 @@ const maxSwept = 100
 // lets only the newest through.
 func (w *world) mayEndAlone(d *Deployment) bool {
 	env := w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)]
-	return slices.ContainsFunc(env.Checks, func(c catalog.Check) bool {
+	return slices.ContainsFunc(slices.Concat(env.Checks, d.Terms), func(c catalog.Check) bool {
 		return c.Approval != nil && c.Approval.Timeout > 0 || c.Lock != nil && c.Lock.Mode == catalog.LockLatest
 	})
 }
@@ -413,7 +417,7 @@ func (w *world) makeRoom(d *Deployment, env catalog.Environment, now lockkeeper.
 		o := w.Deployments[id]
 		switch {
 		case o.ID == d.ID || o.Ask.Project != d.Ask.Project || o.Ask.Environment != d.Ask.Environment:
-		case o.Status == Running && o.overdue(now):
+		case o.Status == Running && w.overdue(o, now):
 			out = append(out, w.expire(o, now))
 		case latest && o.Status == Waiting && o.OpenedSeq < d.OpenedSeq && gate.Line(o.Ask) == gate.Line(d.Ask):
 			out = append(out, w.ended(o, End{Status: Superseded, At: now, Reason: fmt.Sprintf("%s, which is newer, was let through.", d.ID)}))
@@ -440,7 +444,7 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := (vote{Digest: d.Digest, Comment: c.Comment}).fits(d, now); err != nil {
+	if err := (vote{Digest: d.Digest, Comment: c.Comment}).fits(d, w.deadline(d), now); err != nil {
 		return nil, nil, err
 	}
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
@@ -467,12 +471,8 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	return []event{&approvalDelegated{ID: d.ID, From: by.User, To: c.To, Comment: c.Comment, Right: right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 }
 
-func (d *Deployment) overdue(now lockkeeper.Moment) bool {
-	return d.Status == Waiting && !now.Before(d.Deadline) || d.Status == Running && !now.Before(d.Lease.Ends)
-}
-
 func (w *world) expire(d *Deployment, now lockkeeper.Moment) event {
-	end := End{Status: TimedOut, At: now, Reason: fmt.Sprintf("Nobody let it through until %s.", d.Deadline)}
+	end := End{Status: TimedOut, At: now, Reason: fmt.Sprintf("Nobody let it through until %s.", w.deadline(d))}
 	if d.Status == Running {
 		end.Status, end.Reason = Indeterminate, fmt.Sprintf("The lease ended at %s, before the job said how it went.", d.Lease.Ends)
 	}

@@ -153,6 +153,7 @@ func (w *world) sameAsk(d *Deployment, j lockkeeper.Workload) error {
 		{"definition", j.DefinitionPath.Value, a.Definition.Path}, {"definition's ref", j.DefinitionRef.Value, a.Definition.Ref},
 		{"definition's commit", j.DefinitionCommit.Value, a.Definition.Commit}, {"event", j.Event.Value, a.Event},
 		{"template", j.CalledPath.Value, a.Template.Path}, {"template's ref", j.CalledRef.Value, a.Template.Ref}, {"template's commit", j.CalledCommit.Value, a.Template.Commit},
+		{"ref's protection", protectionOf(j), a.Protected},
 	} {
 		if f[1] != f[2] {
 			return differs(f[0], f[1], f[2])
@@ -267,9 +268,13 @@ func (c recordArtifacts) decide(w *world, _ Caller, now lockkeeper.Moment) ([]ev
 	if err != nil {
 		return nil, nil, err
 	}
+	origins, err := w.origins(c.Job)
+	if err != nil {
+		return nil, nil, err
+	}
 	return []event{&artifactRecorded{Project: pipeline.Project, Pipeline: pipeline.Name, Stage: stage.Name, Repository: c.Job.Repository.Value,
 			Commit: c.Job.Commit.Value, Run: c.Job.Run.Value, Artifacts: artifacts, Token: c.Job.TokenID, TokenExpires: c.Job.Expires,
-			Job: c.Job.JobKey(), Initiator: w.origin(c.Job, c.Job.Actor, c.Job.ActorName), Revision: w.Revision.Number}},
+			Job: c.Job.JobKey(), Initiator: origins[0], Others: origins[1:], Revision: w.Revision.Number}},
 		recorded{Project: pipeline.Project, Pipeline: pipeline.Name, Stage: stage.Name, Artifacts: artifacts}, nil
 }
 

@@ -23,6 +23,23 @@ func (ev *approvalWithdrawn) subjects() []string {
 func (ev *approvalWithdrawn) apply(s *State, _ Entry) error { return s.onDeployment(ev.ID, ev.on) }
 func (ev *approvalWithdrawn) on(d *Deployment) {
 	d.Votes = slices.DeleteFunc(d.Votes, func(v Vote) bool { return v.User == ev.User })
+	d.recall(ev.User)
+}
+
+// recall takes back the place that a user handed over: his own vote has taken it
+// back before, and that does not come alive again with the vote's end.
+func (d *Deployment) recall(user string) {
+	d.Delegated = slices.DeleteFunc(d.Delegated, func(o Delegation) bool { return o.From == user })
+}
+
+// void takes what was approved under an activation.
+func (d *Deployment) void(activation string) {
+	for _, v := range d.Votes {
+		if v.Activation == activation {
+			d.recall(v.User)
+		}
+	}
+	d.Votes = withoutVotes(d.Votes, activation)
 }
 
 // withdrawApproval takes the caller's approval back.
@@ -56,10 +73,11 @@ func (c withdrawApproval) decide(w *world, by Caller, now lockkeeper.Moment) ([]
 	without := d.clone()
 	ev.on(without)
 	facts, err := w.facts(without, now)
-	if err != nil {
-		return nil, nil, err
+	var standing lockkeeper.Decision // without an environment nothing stands
+	if err == nil {
+		standing = w.standing(without, facts, now)
 	}
-	if standing := w.standing(without, facts, now); !standing.Passed(now) {
+	if !standing.Passed(now) {
 		end := w.revoked(d, by, fmt.Sprintf("%s withdrew the approval. %s", by.User, c.Comment), now)
 		end.Decision = standing
 		return []event{ev, end}, opened{d.ID}, nil

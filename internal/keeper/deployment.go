@@ -68,6 +68,7 @@ type Deployment struct {
 	Initiators []Origin          `json:"initiators"`
 	Terms      []catalog.Check   `json:"terms,omitempty"`      // gate.Terms of the environment when it was opened
 	RecordAge  time.Duration     `json:"record_age,omitempty"` // how old a record might be when it was opened, in nanoseconds
+	Production bool              `json:"production,omitempty"` // the environment was one of production when it was opened
 	Votes      []Vote            `json:"votes,omitempty"`
 	Delegated  []Delegation      `json:"delegated,omitempty"` // at most one from each user
 	Lease      *Lease            `json:"lease,omitempty"`
@@ -81,7 +82,7 @@ type Origin struct {
 	Provider   string `json:"provider"`
 	Account    string `json:"account,omitempty"` // immutable id on the platform
 	Name       string `json:"name,omitempty"`
-	Automation bool   `json:"automation,omitempty"` // started by a schedule
+	Automation bool   `json:"automation,omitempty"` // by a schedule, or an account that is automation
 	// Persons that the account belonged to when the ask was opened. They stay
 	// excluded whatever the catalog says later.
 	Persons []lockkeeper.Person `json:"persons,omitempty"`

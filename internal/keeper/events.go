@@ -265,6 +265,7 @@ type artifactRecorded struct {
 	TokenExpires lockkeeper.Moment     `json:"token_expires"`
 	Job          lockkeeper.Digest     `json:"job"`
 	Initiator    Origin                `json:"initiator,omitzero"` // who started the run
+	Others       []Origin              `json:"others,omitempty"`   // who stands behind it besides
 	Revision     int                   `json:"revision"`
 }
 
@@ -277,16 +278,16 @@ func (ev *artifactRecorded) subjects() []string {
 	return out
 }
 func (ev *artifactRecorded) apply(s *State, e Entry) error {
-	list := s.Records[ev.Project]
+	persons := ev.Initiator.Persons
+	var others []string
+	for _, o := range ev.Others {
+		others, persons = append(others, o.Account), slices.Concat(persons, o.Persons)
+	}
 	for _, a := range ev.Artifacts {
-		list = append(list, gate.Record{Artifact: a, Pipeline: ev.Pipeline, Stage: ev.Stage,
+		s.addRecord(ev.Project, gate.Record{Artifact: a, Pipeline: ev.Pipeline, Stage: ev.Stage,
 			Repository: ev.Repository, Commit: ev.Commit, Run: ev.Run, At: e.Time,
-			Provider: ev.Initiator.Provider, Account: ev.Initiator.Account, Persons: ev.Initiator.Persons})
+			Provider: ev.Initiator.Provider, Account: ev.Initiator.Account, Persons: persons, Others: others})
 	}
-	if over := len(list) - maxRecords; over > 0 {
-		list = append([]gate.Record(nil), list[over:]...)
-	}
-	s.Records[ev.Project] = list
 	s.bindToken(ev.Token, TokenUse{For: "artifacts", Job: ev.Job, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
 	return nil
 }
@@ -306,6 +307,7 @@ type deploymentOpened struct {
 	Gate         lockkeeper.Decision `json:"gate"`                 // how the gate stood at the opening
 	Terms        []catalog.Check     `json:"terms,omitempty"`      // what the environment demanded then, of what can still change
 	RecordAge    time.Duration       `json:"record_age,omitempty"` // how old a record might be then, in nanoseconds
+	Production   bool                `json:"production,omitempty"` // the environment was one of production then
 	Revision     int                 `json:"revision"`
 }
 
@@ -324,7 +326,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
-		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, RecordAge: ev.RecordAge}
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, RecordAge: ev.RecordAge, Production: ev.Production}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment
@@ -577,6 +579,12 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			ev.on(d, e)
 		case *approvalWithdrawn:
 			ev.on(d)
+		case *activationEnded:
+			if ev.voids() {
+				d.void(ev.ID)
+			}
+		case *votesVoided:
+			d.void(ev.Activation)
 		case *leaseGranted:
 			ev.on(d, e)
 		case *leaseRenewed:

@@ -73,15 +73,12 @@ func (r *reader) vouched(d *seen, now lockkeeper.Moment) bool {
 	return slices.ContainsFunc(r.builders, func(b builder) bool { return now.Sub(b.at) < min(d.age, r.law.age) })
 }
 
-// built says whether the person started the run that built what d deploys.
+// built says whether the person started a run that built what d deploys, before
+// that was let through.
 func (r *reader) built(d *seen, who string) bool {
-	var last builder
-	for _, b := range r.builders {
-		if b.run == d.ask.Run || last.run != d.ask.Run {
-			last = b
-		}
-	}
-	return who != "" && (last.who == who || last.own == who)
+	return who != "" && slices.ContainsFunc(r.builders, func(b builder) bool {
+		return (b.who == who || b.own == who) && (!d.leased || !d.released.Before(b.at))
+	})
 }
 
 type seen struct {
@@ -91,7 +88,10 @@ type seen struct {
 	behind   map[string]bool
 	robot    bool
 	approved []string
-	standIns map[string]string // from → to
+	standIns map[string]string            // from → to
+	handed   map[string]lockkeeper.Moment // when, by from
+	voted    map[string]lockkeeper.Moment // when last, by user
+	released lockkeeper.Moment
 	opened   int64
 	line     string
 	ends     lockkeeper.Moment
@@ -156,7 +156,7 @@ func (r *reader) standsForSecurity(d *seen, user string) bool {
 		if p := personOf[from]; p != "" {
 			own = p
 		}
-		if to != user || !security[from] || r.law.out[from] || d.behind[r.who(from)] || d.behind[own] || r.built(d, r.who(from)) || r.built(d, own) {
+		if to != user || d.voted[user].Before(d.handed[from]) || !security[from] || r.law.out[from] || d.behind[r.who(from)] || d.behind[own] || r.built(d, r.who(from)) || r.built(d, own) {
 			continue
 		}
 		voted := false
@@ -198,7 +198,7 @@ func (r *reader) read(e Entry, ev event) error {
 		if ev.Ask.Stage != want {
 			return fmt.Errorf("the stage %s opens %s (invariant 7)", ev.Ask.Stage, ev.Ask.Environment)
 		}
-		d := &seen{ask: ev.Ask, digest: ev.Digest, deadline: ev.Deadline, behind: map[string]bool{}, standIns: map[string]string{}, opened: e.Seq,
+		d := &seen{ask: ev.Ask, digest: ev.Digest, deadline: ev.Deadline, behind: map[string]bool{}, standIns: map[string]string{}, handed: map[string]lockkeeper.Moment{}, voted: map[string]lockkeeper.Moment{}, opened: e.Seq,
 			line: ev.Ask.Environment + ev.Ask.Pipeline + ev.Ask.Stage + ev.Ask.Ref, asker: ev.Job, asked: ev.Handle, loose: r.law.loose, age: r.law.age}
 		if ev.Ask.Action == lockkeeper.RollbackAction && !r.good[ev.Ask.Environment+fmt.Sprint(ev.Ask.Artifacts)] {
 			return fmt.Errorf("a rollback to what was never there")
@@ -245,19 +245,20 @@ func (r *reader) read(e Entry, ev event) error {
 		if d.behind[r.who(ev.User)] || r.law.out[ev.User] || r.built(d, r.who(ev.User)) {
 			return fmt.Errorf("%s approved what is theirs, or without the right (invariants 3, 5)", ev.User)
 		}
-		d.approved = append(d.approved, ev.User)
+		d.approved, d.voted[ev.User] = append(d.approved, ev.User), e.Time
 	case *approvalWithdrawn:
 		d := r.deployments[ev.ID]
 		if d.ended || !slices.Contains(d.approved, ev.User) {
 			return fmt.Errorf("%s withdraws what is not there", ev.User)
 		}
 		d.approved = slices.DeleteFunc(d.approved, func(u string) bool { return u == ev.User })
+		delete(d.standIns, ev.User)
 	case *approvalDelegated:
 		d := r.deployments[ev.ID]
 		if d.ended || d.leased || r.law.out[ev.From] || r.law.out[ev.To] || d.behind[r.who(ev.From)] || d.behind[r.who(ev.To)] || r.built(d, r.who(ev.From)) || r.built(d, r.who(ev.To)) {
 			return fmt.Errorf("%s hands over to %s what is not theirs (invariants 3, 5)", ev.From, ev.To)
 		}
-		d.standIns[ev.From] = ev.To
+		d.standIns[ev.From], d.handed[ev.From] = ev.To, e.Time
 	case *leaseRenewed:
 		d := r.deployments[ev.Deployment]
 		switch {
@@ -297,6 +298,7 @@ func (r *reader) read(e Entry, ev event) error {
 		case r.law.frozen && d.ask.Environment == "production" && d.ask.Action == lockkeeper.DeployAction && e.Time.Time().Hour() == 10:
 			return fmt.Errorf("a lease in a freeze (invariant 9)")
 		}
+		d.released = e.Time
 		d.leased, d.ends, d.job, d.handle = true, ev.Ends, ev.Job, ev.Handle
 		d.limit = e.Time.Add(map[string]time.Duration{"production": 10 * time.Minute, "test": 5 * time.Minute}[d.ask.Environment])
 		return r.use(ev.Token, ev.Deployment)

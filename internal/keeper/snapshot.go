@@ -26,7 +26,7 @@ const (
 	verifyWhole = 100_000
 	// foldVersion counts the changes in what apply means. It is raised by hand;
 	// a change of the state's fields is noticed by itself.
-	foldVersion = 1
+	foldVersion = 2
 	// foldBite is how many entries are decoded side by side.
 	foldBite = 2048
 )
@@ -182,6 +182,7 @@ func readState(data []byte, size int64) (*State, error) {
 	if s.Size != size {
 		return nil, fmt.Errorf("the recorded state after %d entries is that after %d", size, s.Size)
 	}
+	s.indexRecords()
 	return s, nil
 }
 

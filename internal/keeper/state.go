@@ -52,8 +52,9 @@ type State struct {
 	Freed map[lockkeeper.Scope]lockkeeper.Moment `json:"freed"`
 	// Answers to idempotency keys. Evicted oldest first, after a day or past
 	// maxAnswers.
-	Answers     map[string]Answer `json:"answers"`
-	AnswerOrder []string          `json:"answer_order"`
+	Answers     map[string]Answer       `json:"answers"`
+	records     map[string]*recordIndex // of Records, by project; derived
+	AnswerOrder []string                `json:"answer_order"`
 }
 
 // Bounds of the state.
@@ -179,6 +180,7 @@ func newState() *State {
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
 		Requests: map[string]*Request{}, Activations: map[string]*Activation{},
 		Good: map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
+		records: map[string]*recordIndex{},
 	}
 }
 

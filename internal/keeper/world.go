@@ -92,7 +92,7 @@ func (w *world) origins(job lockkeeper.Workload) ([]Origin, error) {
 			WithNext("Use a provider whose tokens name the attempt.")
 	}
 	first := w.origin(job, job.Actor, job.ActorName)
-	first.Automation = scheduled(job.Event.Value)
+	first.Automation = first.Automation || scheduled(job.Event.Value)
 	out := []Origin{first}
 	if q := job.QueuedBy; q.Known() && q.Value != job.Actor.Value {
 		// Azure DevOps lets somebody queue a run for somebody else. A service that
@@ -126,7 +126,7 @@ func scheduled(event string) bool {
 func (w *world) origin(job lockkeeper.Workload, id, name lockkeeper.Fact) Origin {
 	o := Origin{Provider: job.Provider, Account: id.Value, Name: name.Value}
 	if u, ok := w.rules.Catalog.UserOf(job.Provider, id.Value); ok && id.Known() {
-		o.Persons = w.persons(u.Name)
+		o.Persons, o.Automation = w.persons(u.Name), u.Automation
 	}
 	return o
 }
@@ -179,7 +179,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 			WithNext("Ask for an environment that the catalog names.")
 	}
 	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.rules.Catalog.FreezesAt(scope),
-		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: d.Deadline,
+		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: w.deadline(d), Production: d.Production,
 		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
 		Rivals: func() []gate.Rival { return w.rivals(d, now) }}
 	if d.RecordAge > 0 {
@@ -191,14 +191,32 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	if id, ok := w.rules.Catalog.IdentityOf(scope); ok {
 		f.Identity = &id
 	}
-	f.Votes = w.ballots(d, f, now)
-	for _, r := range w.Records[d.Ask.Project] {
-		if slices.ContainsFunc(d.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return a.Digest == r.Artifact.Digest }) {
+	for _, r := range w.recordsOf(d.Ask) {
+		if f.Released.IsZero() || !f.Released.Before(r.At) {
 			r.Persons = w.personsOf(r.Provider, r.Account, r.Persons)
+			for _, account := range r.Others {
+				r.Persons = w.personsOf(r.Provider, account, r.Persons)
+			}
 			f.Records = append(f.Records, r)
 		}
 	}
+	f.Votes = w.ballots(d, f, now)
 	return f, nil
+}
+
+// deadline is when the patience of an ask ends: as when it was opened, or sooner if
+// the environment says so now.
+func (w *world) deadline(d *Deployment) lockkeeper.Moment {
+	env, known := w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)]
+	if sooner := d.Opened.Add(env.PatienceLimit()); known && sooner.Before(d.Deadline) {
+		return sooner
+	}
+	return d.Deadline
+}
+
+// overdue reports whether the clock has ended an ask or a lease.
+func (w *world) overdue(d *Deployment, now lockkeeper.Moment) bool {
+	return d.Status == Waiting && !now.Before(w.deadline(d)) || d.Status == Running && !now.Before(d.Lease.Ends)
 }
 
 // ballots are the approvals of d as the gate of the facts sees them now.
@@ -254,6 +272,9 @@ func (w *world) rivals(d *Deployment, now lockkeeper.Moment) []gate.Rival {
 			continue
 		}
 		r := gate.Rival{ID: o.ID, Ticket: o.OpenedSeq, Running: o.leaseLive(now), Line: gate.Line(o.Ask)}
+		if o.Status == Running && !r.Running {
+			r.Freed = o.Lease.Ends
+		}
 		if o.Status == Waiting {
 			facts, err := w.facts(o, now)
 			r.Ready = err == nil && gate.Ready(facts, now)
@@ -282,7 +303,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	b.Groups = w.askedGroups(env, v.User)
 	for _, o := range d.Delegated {
-		if o.To != v.User || !w.mayStandIn(d, f, o, now) {
+		if o.To != v.User || v.At.Before(o.At) || !w.mayStandIn(d, f, o, now) {
 			continue
 		}
 		for _, g := range w.askedGroups(env, o.From) {
