@@ -194,31 +194,10 @@ func (e *RequestEnd) decision(r *Request) lockkeeper.Decision {
 // WaitRequest returns the request as soon as its verdict differs from what the
 // caller saw, given by Seen, or when ctx ends.
 func (k *Keeper) WaitRequest(ctx context.Context, by Caller, id, seen string) (RequestView, error) {
-	for {
-		k.mu.RLock()
-		changed := k.changed
-		k.mu.RUnlock()
-		v, err := k.Request(context.WithoutCancel(ctx), by, id)
-		if err != nil || v.End != nil || seen == "" || v.Seen() != seen {
-			return v, err
-		}
-		pause := time.NewTimer(time.Second) // a verdict may change by time alone
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return v, nil
-		case <-changed:
-			select {
-			case <-ctx.Done():
-			case <-time.After(lookPause):
-			}
-		case <-pause.C:
-		case <-k.done:
-			pause.Stop()
-			return v, k.Fault()
-		}
-		pause.Stop()
-	}
+	return waitFor(ctx, k, func(ctx context.Context) (RequestView, bool, error) {
+		v, err := k.Request(ctx, by, id)
+		return v, v.End != nil || seen == "" || v.Seen() != seen, err
+	})
 }
 
 // Seen stands for what a view shows: equal for views that show the same.

@@ -175,15 +175,25 @@ func foldStored(stored []journal.Entry) (*Deployment, []Entry, error) {
 // differs from what the caller saw, given by Seen of that view, or when ctx
 // ends.
 func (k *Keeper) WaitDeployment(ctx context.Context, by Caller, id, seen string) (View, error) {
+	return waitFor(ctx, k, func(ctx context.Context) (View, bool, error) {
+		v, err := k.Deployment(ctx, by, id)
+		return v, v.Seen() != seen || seen == "", err
+	})
+}
+
+// waitFor looks until look says that it is done, fails, or ctx ends, and returns
+// what was seen last. It looks again after changes, and once a second, for a
+// verdict may change by time alone.
+func waitFor[V any](ctx context.Context, k *Keeper, look func(context.Context) (v V, done bool, err error)) (V, error) {
 	for {
 		k.mu.RLock()
 		changed := k.changed
 		k.mu.RUnlock()
-		v, err := k.Deployment(context.WithoutCancel(ctx), by, id)
-		if err != nil || v.Seen() != seen || seen == "" {
+		v, done, err := look(context.WithoutCancel(ctx))
+		if err != nil || done {
 			return v, err
 		}
-		wait := time.NewTimer(time.Second) // a verdict may change by time alone
+		wait := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():
 			wait.Stop()
