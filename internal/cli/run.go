@@ -37,7 +37,11 @@ func (d *driver) command(ctx context.Context, command []string) (int, error) {
 	given := map[string]bool{} // variables; the first audience that takes one has it
 	for i, audience := range d.lease.Audiences {
 		file := filepath.Join(dir, fmt.Sprintf("token-%d", i))
-		life, err := d.refresh(ctx, audience, file)
+		var life time.Duration
+		err := retry(ctx, func() (err error) {
+			life, err = d.refresh(ctx, audience, file)
+			return err
+		})
 		if err != nil {
 			return exitInternal, deployError(err)
 		}
