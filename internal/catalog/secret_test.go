@@ -112,7 +112,7 @@ func TestNoSecretIsSeen(t *testing.T) {
 func TestNoSecretIsSeenInPipelines(t *testing.T) {
 	root := "../../../shared/data/pipelines"
 	if _, err := os.Stat(root); err != nil {
-		t.Skip("needs ../shared/data: " + err.Error())
+		t.Skip("the real pipeline definitions are not beside this checkout; their licences differ, so none is copied here")
 	}
 	lines, given := 0, 0
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

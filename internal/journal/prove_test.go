@@ -51,6 +51,9 @@ func (v vector) holds(inclusion bool) bool {
 
 func TestProofVectors(t *testing.T) {
 	dir := filepath.Join("..", "..", "..", "shared", "data", "vectors", "merkle", "testdata")
+	if _, err := os.Stat(dir); os.IsNotExist(err) {
+		t.Skip("the Merkle proof vectors are not beside this checkout and are others' work; TestProofs and TestContinuation make their own")
+	}
 	seen := map[bool]int{}
 	for _, kind := range []string{"inclusion", "consistency"} {
 		err := filepath.WalkDir(filepath.Join(dir, kind), func(file string, d fs.DirEntry, err error) error {
@@ -70,9 +73,6 @@ func TestProofVectors(t *testing.T) {
 			seen[v.WantsError]++
 			return nil
 		})
-		if os.IsNotExist(err) {
-			t.Skip("the Merkle proof vectors are not beside this checkout")
-		}
 		must(t, err)
 	}
 	if seen[true] < 100 || seen[false] < 10 {

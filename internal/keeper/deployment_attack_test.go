@@ -14,6 +14,11 @@ type deploying struct {
 	n int
 }
 
+// apart are rules in which nobody of security is a manager too, and all may approve.
+func apart() string {
+	return rulesWith("users: [ann, ann-admin, bob, cat, eve", "users: [ann, ann-admin, bob", "<more>", "---\nkind: Assignment\nname: more\nrole: release-manager\nprincipal: group:security\nscope: /projects/payments\n")
+}
+
 func deployCore(t *testing.T, text string) *deploying {
 	c := &deploying{core: &core{world: world{State: newState(), rules: mustRules(t, text)}}, t: t}
 	must(t, c.as(Caller{Keeper: true}, firstEntry{}, 0))
@@ -48,12 +53,25 @@ func (c *deploying) claim(id string, j lockkeeper.Workload, at time.Duration) er
 	c.t.Helper()
 	return c.as(Caller{Workload: &j}, claimLease{Deployment: id, Lease: "l-" + id, Job: j, Handle: HandleDigest("h")}, at)
 }
+
+// waiting is d-a, for what ann's run 1 recorded, asked for by a run of hers.
+func (c *deploying) waiting(run string) {
+	c.t.Helper()
+	must(c.t, c.record(c.job("1", "10", "", "1001", 0), 0))
+	must(c.t, c.open("d-a", c.job(run, "11", "production", "1001", 0), "production", 0))
+}
+
+// approved gives d-a all that it takes, after a second.
+func (c *deploying) approved() {
+	c.t.Helper()
+	for _, by := range []string{"bob", "cat"} {
+		must(c.t, c.approve(by, "d-a", time.Second))
+	}
+}
 func (c *deploying) approve(by, id string, at time.Duration) error {
 	c.t.Helper()
 	return c.user(by, vote{Deployment: id, Approve: true, Digest: c.Deployments[id].Digest}, at)
 }
-
-const s = time.Second
 
 // Two accounts that turn out to be a third name's fill one place (invariant 3).
 func TestDeploymentTwoAccountsThirdPerson(t *testing.T) {
@@ -62,29 +80,26 @@ func TestDeploymentTwoAccountsThirdPerson(t *testing.T) {
 		return rulesWith(append([]string{"approval: {count: 1, groups: [security], review: security}", "approval: {count: 2, groups: [security], review: security}"}, p...)...)
 	}
 	c := deployCore(t, two())
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
-	must(t, c.approve("bob", "d-a", s))
-	must(t, c.approve("cat", "d-a", 2*s))
-	must(t, c.approve("eve", "d-a", 3*s))
+	c.waiting("1")
+	must(t, c.approve("bob", "d-a", time.Second))
+	must(t, c.approve("cat", "d-a", 2*time.Second))
+	must(t, c.approve("eve", "d-a", 3*time.Second))
 	c.rules = mustRules(t, two("name: cat\n", "name: cat\nperson: zed\n", "name: eve\n", "name: eve\nperson: zed\n"))
-	if err := c.claim("d-a", c.job("1", "11", "production", "1001", 4*s), 4*s); err == nil {
+	if err := c.claim("d-a", c.job("1", "11", "production", "1001", 4*time.Second), 4*time.Second); err == nil {
 		t.Error("released: cat and eve are both zed, and filled two places")
 	}
 }
 
 // A delegation that the vote took back does not come alive again with the withdrawal.
 func TestDeploymentWithdrawRevivesDelegation(t *testing.T) {
-	text := rulesWith("users: [ann, ann-admin, bob, cat, eve", "users: [ann, ann-admin, bob", "<more>", "---\nkind: Assignment\nname: more\nrole: release-manager\nprincipal: group:security\nscope: /projects/payments\n")
-	c := deployCore(t, text)
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
-	must(t, c.user("bob", delegate{"d-a", "eve", "plane"}, s))
-	must(t, c.approve("eve", "d-a", 2*s))
-	must(t, c.approve("cat", "d-a", 2*s))
-	must(t, c.approve("bob", "d-a", 3*s))
-	must(t, c.user("bob", withdrawApproval{"d-a", "the migration is wrong"}, 4*s))
-	if err := c.claim("d-a", c.job("1", "11", "production", "1001", 4*s), 4*s); err == nil {
+	c := deployCore(t, apart())
+	c.waiting("1")
+	must(t, c.user("bob", delegate{"d-a", "eve", "plane"}, time.Second))
+	must(t, c.approve("eve", "d-a", 2*time.Second))
+	must(t, c.approve("cat", "d-a", 2*time.Second))
+	must(t, c.approve("bob", "d-a", 3*time.Second))
+	must(t, c.user("bob", withdrawApproval{"d-a", "the migration is wrong"}, 4*time.Second))
+	if err := c.claim("d-a", c.job("1", "11", "production", "1001", 4*time.Second), 4*time.Second); err == nil {
 		t.Error("released in bob's place, after bob voted himself and withdrew")
 	}
 }
@@ -106,31 +121,29 @@ func TestDeploymentRecordQueuedForAnother(t *testing.T) {
 	j.QueuedBy = lockkeeper.SignedFact("1002")
 	must(t, c.record(j, 0))
 	must(t, c.open("d-a", c.job("2", "11", "production", "1001", 0), "production", 0))
-	if err := c.approve("bob", "d-a", s); err == nil {
+	if err := c.approve("bob", "d-a", time.Second); err == nil {
 		t.Error("bob approved what the run that he queued built")
 	}
 }
 
 // Whoever has become a builder has no place to hand over.
 func TestDeploymentDelegationOfBuilder(t *testing.T) {
-	text := rulesWith("users: [ann, ann-admin, bob, cat, eve", "users: [ann, ann-admin, bob", "<more>", "---\nkind: Assignment\nname: more\nrole: release-manager\nprincipal: group:security\nscope: /projects/payments\n")
-	c := deployCore(t, text)
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("2", "11", "production", "1001", 0), "production", 0))
-	must(t, c.user("bob", delegate{"d-a", "eve", "plane"}, s))
-	must(t, c.record(c.job("3", "10", "", "1002", 2*s), 2*s)) // bob builds it
-	want(t, c.approve("bob", "d-a", 3*s), "own_change")
-	if err := c.approve("eve", "d-a", 3*s); err == nil {
+	c := deployCore(t, apart())
+	c.waiting("2")
+	must(t, c.user("bob", delegate{"d-a", "eve", "plane"}, time.Second))
+	must(t, c.record(c.job("3", "10", "", "1002", 2*time.Second), 2*time.Second)) // bob builds it
+	want(t, c.approve("bob", "d-a", 3*time.Second), "own_change")
+	if err := c.approve("eve", "d-a", 3*time.Second); err == nil {
 		d := c.Deployments["d-a"]
-		f, _ := c.facts(d, began.Add(3*s))
+		f, _ := c.facts(d, began.Add(3*time.Second))
 		for _, v := range f.Votes {
 			if v.For == "bob" {
 				t.Error("eve's vote stands in the place of bob, who could not fill it himself")
 			}
 		}
 	}
-	must(t, c.approve("cat", "d-a", 3*s))
-	if err := c.claim("d-a", c.job("2", "11", "production", "1001", 4*s), 4*s); err == nil {
+	must(t, c.approve("cat", "d-a", 3*time.Second))
+	if err := c.claim("d-a", c.job("2", "11", "production", "1001", 4*time.Second), 4*time.Second); err == nil {
 		t.Error("released in the place of bob, who built it")
 	}
 }
@@ -140,11 +153,10 @@ func TestDeploymentAutomationLoosened(t *testing.T) {
 	c := deployCore(t, rulesWith())
 	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
 	must(t, c.open("d-a", c.job("1", "11", "production", "1099", 0), "production", 0))
-	must(t, c.approve("bob", "d-a", s))
-	must(t, c.approve("cat", "d-a", s))
-	want(t, c.claim("d-a", c.job("1", "11", "production", "1099", 2*s), 2*s), "approvals_missing")
+	c.approved()
+	want(t, c.claim("d-a", c.job("1", "11", "production", "1099", 2*time.Second), 2*time.Second), "approvals_missing")
 	c.rules = mustRules(t, rulesWith("automation: true\nids", "ids", "users: [ann, ann-admin, bob, cat, eve", "users: [robot, ann, ann-admin, bob, cat, eve"))
-	if err := c.claim("d-a", c.job("1", "11", "production", "1099", 3*s), 3*s); err == nil {
+	if err := c.claim("d-a", c.job("1", "11", "production", "1099", 3*time.Second), 3*time.Second); err == nil {
 		t.Error("released with one approver less than was demanded when it was opened")
 	}
 }
@@ -152,10 +164,8 @@ func TestDeploymentAutomationLoosened(t *testing.T) {
 // A tier that is lowered while an ask waits does not let a stale record vouch.
 func TestDeploymentTierLoosened(t *testing.T) {
 	c := deployCore(t, rulesWith("<age>", "recordAge: 1h\n"))
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
-	must(t, c.approve("bob", "d-a", s))
-	must(t, c.approve("cat", "d-a", s))
+	c.waiting("1")
+	c.approved()
 	at := 90 * time.Minute
 	want(t, c.claim("d-a", c.job("1", "11", "production", "1001", at), at), "artifact_stale")
 	c.rules = mustRules(t, rulesWith("<age>", "recordAge: 1h\n", "tier: production", "tier: preproduction"))
@@ -169,10 +179,10 @@ func TestDeploymentTurnAfterArithmeticEnd(t *testing.T) {
 	c := deployCore(t, rulesWith("<latest>", "checks:\n  - name: one\n    lock: {mode: sequential}\n"))
 	must(t, c.open("d-a", c.job("1", "11", "test", "1001", 0), "test", 0))
 	must(t, c.claim("d-a", c.job("1", "11", "test", "1001", 0), 0))
-	must(t, c.open("d-b", c.job("2", "11", "test", "1001", s), "test", s))
-	must(t, c.open("d-c", c.job("3", "11", "test", "1001", 2*s), "test", 2*s))
+	must(t, c.open("d-b", c.job("2", "11", "test", "1001", time.Second), "test", time.Second))
+	must(t, c.open("d-c", c.job("3", "11", "test", "1001", 2*time.Second), "test", 2*time.Second))
 	ends := c.Deployments["d-a"].Lease.Ends.Sub(began)
-	want(t, c.claim("d-c", c.job("3", "11", "test", "1001", ends-s), ends-s), "locked")
+	want(t, c.claim("d-c", c.job("3", "11", "test", "1001", ends-time.Second), ends-time.Second), "locked")
 	if err := c.claim("d-c", c.job("3", "11", "test", "1001", ends), ends); err == nil {
 		t.Error("the newer ask went first, in the instant the lock became free")
 	}
@@ -181,12 +191,10 @@ func TestDeploymentTurnAfterArithmeticEnd(t *testing.T) {
 // A record that comes after the release changes nothing for what runs.
 func TestDeploymentLaterRecordEndsRunning(t *testing.T) {
 	c := deployCore(t, rulesWith())
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("2", "11", "production", "1001", 0), "production", 0))
-	must(t, c.approve("bob", "d-a", s))
-	must(t, c.approve("cat", "d-a", s))
-	must(t, c.claim("d-a", c.job("2", "11", "production", "1001", 2*s), 2*s))
-	must(t, c.record(c.job("3", "10", "", "1003", 3*s), 3*s)) // a nightly build of the same commit whose schedule cat touched last
+	c.waiting("2")
+	c.approved()
+	must(t, c.claim("d-a", c.job("2", "11", "production", "1001", 2*time.Second), 2*time.Second))
+	must(t, c.record(c.job("3", "10", "", "1003", 3*time.Second), 3*time.Second)) // a nightly build of the same commit whose schedule cat touched last
 	if err := c.as(Caller{Holder: "d-a"}, renewLease{"d-a", HandleDigest("h")}, 3*time.Minute); err != nil {
 		t.Errorf("a running deployment lost its lease by a later record: %v", err)
 	}
@@ -197,9 +205,9 @@ func TestDeploymentLaterRecordAdmitsBuilder(t *testing.T) {
 	c := deployCore(t, rulesWith())
 	must(t, c.record(c.job("1", "10", "", "1002", 0), 0)) // bob built it
 	must(t, c.open("d-a", c.job("2", "11", "production", "1001", 0), "production", 0))
-	want(t, c.approve("bob", "d-a", s), "own_change")
-	must(t, c.record(c.job("3", "10", "", "1099", 2*s), 2*s))
-	if err := c.approve("bob", "d-a", 3*s); err == nil {
+	want(t, c.approve("bob", "d-a", time.Second), "own_change")
+	must(t, c.record(c.job("3", "10", "", "1099", 2*time.Second), 2*time.Second))
+	if err := c.approve("bob", "d-a", 3*time.Second); err == nil {
 		t.Error("bob, whose run recorded it, approved it, since a robot recorded the same digest again")
 	}
 }
@@ -210,9 +218,9 @@ func TestDeploymentProtectionDiffers(t *testing.T) {
 	j := c.job("1", "11", "test", "1001", 0)
 	j.RefProtected = lockkeeper.SignedFact("true")
 	must(t, c.open("d-a", j, "test", 0))
-	j = c.job("1", "11", "test", "1001", s)
+	j = c.job("1", "11", "test", "1001", time.Second)
 	j.RefProtected = lockkeeper.SignedFact("false")
-	if err := c.claim("d-a", j, s); err == nil {
+	if err := c.claim("d-a", j, time.Second); err == nil {
 		t.Error("claimed by a job whose ref is not protected, for an ask that says it is")
 	}
 }
@@ -221,13 +229,11 @@ func TestDeploymentProtectionDiffers(t *testing.T) {
 func TestDeploymentWithdrawWithoutEnvironment(t *testing.T) {
 	text := rulesWith()
 	c := deployCore(t, text)
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
-	must(t, c.approve("bob", "d-a", s))
-	must(t, c.approve("cat", "d-a", s))
-	must(t, c.claim("d-a", c.job("1", "11", "production", "1001", 2*s), 2*s))
+	c.waiting("1")
+	c.approved()
+	must(t, c.claim("d-a", c.job("1", "11", "production", "1001", 2*time.Second), 2*time.Second))
 	delete(c.rules.Catalog.Environments, lockkeeper.EnvironmentScope("payments", "production"))
-	if err := c.user("bob", withdrawApproval{"d-a", "wrong"}, 3*s); err != nil {
+	if err := c.user("bob", withdrawApproval{"d-a", "wrong"}, 3*time.Second); err != nil {
 		t.Errorf("an approval cannot be taken back: %v", err)
 	}
 }
@@ -258,14 +264,14 @@ func TestDeploymentVoidedVoteInRecord(t *testing.T) {
 	step(Caller{User: "fay"}, openRequest{ID: "r-1", Role: "release-manager", Scope: "/projects/payments", For: time.Hour, Reason: "why"}, 0)
 	step(Caller{User: "fay"}, beginActivation{"r-1", "a-1"}, 0)
 	for _, u := range []string{"bob", "fay"} {
-		step(Caller{User: u}, vote{Deployment: "d-a", Approve: true, Digest: c.Deployments["d-a"].Digest}, s)
+		step(Caller{User: u}, vote{Deployment: "d-a", Approve: true, Digest: c.Deployments["d-a"].Digest}, time.Second)
 	}
-	step(Caller{User: "dora"}, endActivation{"a-1", "the account is compromised"}, 2*s)
+	step(Caller{User: "dora"}, endActivation{"a-1", "the account is compromised"}, 2*time.Second)
 	alive := len(c.Deployments["d-a"].approvals())
-	step(Caller{User: "cat"}, vote{Deployment: "d-a", Approve: true, Digest: c.Deployments["d-a"].Digest}, 3*s)
-	j = c.job("1", "11", "production", "1001", 4*s)
-	step(Caller{Workload: &j}, claimLease{Deployment: "d-a", Lease: "l-1", Job: j, Handle: HandleDigest("h")}, 4*s)
-	step(Caller{Holder: "d-a"}, endDeployment{"d-a", 0}, 5*s)
+	step(Caller{User: "cat"}, vote{Deployment: "d-a", Approve: true, Digest: c.Deployments["d-a"].Digest}, 3*time.Second)
+	j = c.job("1", "11", "production", "1001", 4*time.Second)
+	step(Caller{Workload: &j}, claimLease{Deployment: "d-a", Lease: "l-1", Job: j, Handle: HandleDigest("h")}, 4*time.Second)
+	step(Caller{Holder: "d-a"}, endDeployment{"d-a", 0}, 5*time.Second)
 	d, err := foldDeployment(entries, bodies)
 	must(t, err)
 	var who []string
@@ -283,12 +289,12 @@ func TestDeploymentAutomationOff(t *testing.T) {
 	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
 	must(t, c.open("d-a", c.job("1", "11", "production", "1099", 0), "production", 0))
 	c.rules = mustRules(t, rulesWith("automation: true\nids", "automation: true\noff: true\nids", "groups: [managers]", "groups: [managers]"))
-	f, err := c.facts(c.Deployments["d-a"], began.Add(s))
+	f, err := c.facts(c.Deployments["d-a"], began.Add(time.Second))
 	must(t, err)
 	if f.Initiators[0].Right.Code != "user_off" {
 		t.Errorf("his right: %+v", f.Initiators[0].Right)
 	}
-	if err := c.open("d-b", c.job("2", "11", "production", "1099", s), "production", s); err == nil {
+	if err := c.open("d-b", c.job("2", "11", "production", "1099", time.Second), "production", time.Second); err == nil {
 		t.Error("a run that a user started who is switched off was opened")
 	}
 }
@@ -298,13 +304,13 @@ func TestDeploymentBuilderLaundersHimself(t *testing.T) {
 	c := deployCore(t, rulesWith())
 	must(t, c.record(c.job("1", "10", "", "1002", 0), 0))
 	must(t, c.open("d-a", c.job("2", "11", "production", "1001", 0), "production", 0))
-	want(t, c.approve("bob", "d-a", s), "own_change")
-	j := c.job("3", "10", "", "1004", 2*s) // eve's run, started again by bob: GitHub does not say so
+	want(t, c.approve("bob", "d-a", time.Second), "own_change")
+	j := c.job("3", "10", "", "1004", 2*time.Second) // eve's run, started again by bob: GitHub does not say so
 	j.Attempt = 2
-	want(t, c.record(j, 2*s), "rerun_unknown")
-	want(t, c.approve("bob", "d-a", 3*s), "own_change")
-	must(t, c.approve("cat", "d-a", 3*s))
-	if err := c.claim("d-a", c.job("2", "11", "production", "1001", 4*s), 4*s); err == nil {
+	want(t, c.record(j, 2*time.Second), "rerun_unknown")
+	want(t, c.approve("bob", "d-a", 3*time.Second), "own_change")
+	must(t, c.approve("cat", "d-a", 3*time.Second))
+	if err := c.claim("d-a", c.job("2", "11", "production", "1001", 4*time.Second), 4*time.Second); err == nil {
 		t.Error("released with bob's approval of what bob's run recorded")
 	}
 }
@@ -313,8 +319,7 @@ func TestDeploymentBuilderLaundersHimself(t *testing.T) {
 func TestDeploymentTermsTimeoutNotSwept(t *testing.T) {
 	with := []string{"approval: {count: 1, groups: [managers]}", "approval: {count: 1, groups: [managers], timeout: 10m}"}
 	c := deployCore(t, rulesWith(with...))
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
+	c.waiting("1")
 	c.rules = mustRules(t, rulesWith())
 	at := 20 * time.Minute
 	must(t, c.as(Caller{Keeper: true}, sweep{}, at))
@@ -327,10 +332,8 @@ func TestDeploymentTermsTimeoutNotSwept(t *testing.T) {
 // A shorter patience holds at once.
 func TestDeploymentPatienceShortened(t *testing.T) {
 	c := deployCore(t, rulesWith())
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
-	must(t, c.approve("bob", "d-a", s))
-	must(t, c.approve("cat", "d-a", s))
+	c.waiting("1")
+	c.approved()
 	c.rules = mustRules(t, rulesWith("patience: 2h", "patience: 5m"))
 	at := 110 * time.Minute
 	if err := c.claim("d-a", c.job("1", "11", "production", "1001", at), at); err == nil {
@@ -340,14 +343,12 @@ func TestDeploymentPatienceShortened(t *testing.T) {
 
 // A vote that was given before the place was handed over does not fill it.
 func TestDeploymentVoteBeforeDelegation(t *testing.T) {
-	text := rulesWith("users: [ann, ann-admin, bob, cat, eve", "users: [ann, ann-admin, bob", "<more>", "---\nkind: Assignment\nname: more\nrole: release-manager\nprincipal: group:security\nscope: /projects/payments\n")
-	c := deployCore(t, text)
-	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
-	must(t, c.open("d-a", c.job("1", "11", "production", "1001", 0), "production", 0))
-	must(t, c.approve("eve", "d-a", s)) // for security
-	must(t, c.approve("cat", "d-a", s))
-	must(t, c.user("bob", delegate{"d-a", "eve", "plane"}, 2*s))
-	if err := c.claim("d-a", c.job("1", "11", "production", "1001", 4*s), 4*s); err == nil {
+	c := deployCore(t, apart())
+	c.waiting("1")
+	must(t, c.approve("eve", "d-a", time.Second)) // for security
+	must(t, c.approve("cat", "d-a", time.Second))
+	must(t, c.user("bob", delegate{"d-a", "eve", "plane"}, 2*time.Second))
+	if err := c.claim("d-a", c.job("1", "11", "production", "1001", 4*time.Second), 4*time.Second); err == nil {
 		t.Error("released: the vote that eve gave before bob handed his place over fills it")
 	}
 }
@@ -359,8 +360,8 @@ func TestDeploymentAutomationOffRunning(t *testing.T) {
 	must(t, c.open("d-a", c.job("1", "11", "test", "1099", 0), "test", 0))
 	must(t, c.claim("d-a", c.job("1", "11", "test", "1099", 0), 0))
 	c.rules = mustRules(t, rulesWith("patience: 30m\n", auto, "automation: true\nids", "automation: true\noff: true\nids"))
-	j := c.job("1", "11", "test", "1099", s)
-	if err := c.as(Caller{Workload: &j}, grantToken{Deployment: "d-a", ID: "t-1", Job: j, Handle: HandleDigest("h"), Audience: "https://target.example"}, s); err == nil {
+	j := c.job("1", "11", "test", "1099", time.Second)
+	if err := c.as(Caller{Workload: &j}, grantToken{Deployment: "d-a", ID: "t-1", Job: j, Handle: HandleDigest("h"), Audience: "https://target.example"}, time.Second); err == nil {
 		t.Error("a token for a run of a user who is switched off")
 	}
 	if err := c.as(Caller{Holder: "d-a"}, renewLease{"d-a", HandleDigest("h")}, 3*time.Minute); err == nil {
