@@ -37,7 +37,11 @@ func (s Shortage) String() string {
 	if s.Persons > 0 {
 		able = fmt.Sprintf("only %d could (%s)", s.Persons, shortList(s.Able))
 	}
-	return fmt.Sprintf("%s: %s, approval by %s takes %d of different persons, and %s.", s.Of, who, strings.Join(s.Approvals, " and "), s.Needs, able)
+	takes := "1 person"
+	if s.Needs > 1 {
+		takes = fmt.Sprintf("%d different persons", s.Needs)
+	}
+	return fmt.Sprintf("%s: %s, approval by %s takes %s, and %s.", s.Of, who, strings.Join(s.Approvals, " and "), takes, able)
 }
 
 func shortList(names []string) string {

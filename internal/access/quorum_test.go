@@ -207,8 +207,8 @@ func TestShortagesSay(t *testing.T) {
 	for _, s := range New(c).Shortages(at(0)) {
 		got = append(got, s.String())
 	}
-	want := []string{"environment p/e: when ann asks, approval by two takes 2 of different persons, and only 1 could (bob).",
-		"environment p/e: when bob asks, approval by two takes 2 of different persons, and only 1 could (ann)."}
+	want := []string{"environment p/e: when ann asks, approval by two takes 2 different persons, and only 1 could (bob).",
+		"environment p/e: when bob asks, approval by two takes 2 different persons, and only 1 could (ann)."}
 	if !slices.Equal(got, want) {
 		t.Error(strings.Join(got, "\n"))
 	}

@@ -363,7 +363,7 @@ type demands struct {
 }
 
 func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
-	d := demands{rules: w.rules.Catalog.RulesOf(role, scope)}
+	d := demands{rules: w.rules.Catalog.RulesOf(role, scope), patience: catalog.DefaultRequestPatience} // which only a rule can shorten or lengthen
 	for i, r := range d.rules {
 		if i == 0 || r.LongestActivation() < d.longest {
 			d.longest = r.LongestActivation()
