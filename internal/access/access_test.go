@@ -314,7 +314,7 @@ func TestMembershipAgrees(t *testing.T) {
 		for _, g := range append(w.groups, "none") {
 			var want []string
 			for _, u := range w.users {
-				path, in := x.InGroup(u, g)
+				path, in := x.InGroup(u, g, at(0))
 				if in != contains(w.c, g, u, 0) {
 					t.Fatalf("InGroup(%s, %s) is %v", u, g, in)
 				}

@@ -28,13 +28,13 @@ func (x *Index) allowed(user int32, bit uint64, at int32, now int64) bool {
 	if !holds {
 		return false
 	}
-	granted := false
+	granted, believed := false, x.believed(user, now)
 	for at >= 0 {
 		n := &x.nodes[at]
 		if at = n.above; n.mask&bit == 0 {
 			continue
 		}
-		grants, denies := x.judge(n, user, groups, bit, now)
+		grants, denies := x.judge(n, user, membership{groups, believed}, bit, now)
 		if denies {
 			return false
 		}
@@ -43,9 +43,13 @@ func (x *Index) allowed(user int32, bit uint64, at int32, now int64) bool {
 	return granted
 }
 
+// A membership is the groups that a user is in: all, which denies are about, and
+// those of them that grant.
+type membership struct{ all, believed set }
+
 // judge looks at what of gives to Check: whether any of it grants, and whether
 // any of it denies.
-func (x *Index) judge(n *node, user int32, groups set, bit uint64, now int64) (grants, denies bool) {
+func (x *Index) judge(n *node, user int32, in membership, bit uint64, now int64) (grants, denies bool) {
 	for i := x.first(n, user); i < n.groups && x.grants[i].to == user; i++ {
 		if x.about(i, bit) && x.holdsAt(i, now) {
 			if x.denies(i) {
@@ -56,25 +60,25 @@ func (x *Index) judge(n *node, user int32, groups set, bit uint64, now int64) (g
 	}
 	if n.marks < 0 {
 		for i := n.groups; i < n.end; i++ {
-			if groups.has(x.grants[i].to) && x.about(i, bit) && x.holdsAt(i, now) {
+			if to := x.grants[i].to; in.all.has(to) && x.about(i, bit) && x.holdsAt(i, now) {
 				if x.denies(i) {
 					return false, true
 				}
-				grants = true
+				grants = grants || in.believed.has(to)
 			}
 		}
 		return grants, false
 	}
 	m, before := &x.marks[n.marks], 0
 	for w, held := range m.held {
-		for both := held & groups[w]; both != 0; both &= both - 1 {
+		for both := held & in.all[w]; both != 0; both &= both - 1 {
 			k := before + bits.OnesCount64(held&(both&-both-1))
 			for i := m.starts[k]; i < m.starts[k+1]; i++ {
 				if x.about(i, bit) && x.holdsAt(i, now) {
 					if x.denies(i) {
 						return false, true
 					}
-					grants = true
+					grants = grants || in.believed.has(x.grants[i].to)
 				}
 			}
 		}
@@ -219,6 +223,14 @@ func (f found) holdsAt(now lockkeeper.Moment) bool {
 	return !now.Before(f.Start) && (f.End.IsZero() || now.Before(f.End))
 }
 
+// believe lets a grant to a group end when it is believed no more that the user is
+// in the group; zero: the catalog says so.
+func (f *found) believe(until lockkeeper.Moment) {
+	if !f.Deny && !until.IsZero() && (f.End.IsZero() || until.Before(f.End)) {
+		f.End = until
+	}
+}
+
 // sift collects the assignments that concern a question: those that grant and
 // deny now, and those of another time. Each list is sorted by name.
 func (x *Index) sift(asks asker, bit uint64, scope lockkeeper.Scope, now lockkeeper.Moment) (grants, denies, others []found) {
@@ -231,9 +243,10 @@ func (x *Index) sift(asks asker, bit uint64, scope lockkeeper.Scope, now lockkee
 			f := found{&a, -1}
 			if a.Principal.Kind == lockkeeper.GroupPrincipal {
 				f.group = x.grants[i].to
+				f.believe(x.saidUntil(asks.user, f.group))
 			}
 			switch {
-			case !x.holdsAt(i, millis(now)):
+			case !f.holdsAt(now):
 				others = append(others, f)
 			case a.Deny:
 				denies = append(denies, f)

@@ -110,6 +110,7 @@ func (x *Index) Holdings(who lockkeeper.Principal, now lockkeeper.Moment) ([]Pat
 				continue
 			}
 			f.group = n
+			f.believe(x.saidUntil(asks.user, n))
 		} else if asks.user < 0 || a.Principal.Name != who.Name {
 			continue
 		}
@@ -166,5 +167,11 @@ func (x *Index) concerns(i int, user string) (found, bool) {
 	}
 	g, known := x.numbers[a.Principal.Name]
 	groups, _ := x.row(m)
-	return found{a, g}, known && groups.has(g)
+	if !known || !groups.has(g) {
+		return found{}, false
+	}
+	own := *a
+	f := found{&own, g}
+	f.believe(x.saidUntil(m, g))
+	return f, true
 }

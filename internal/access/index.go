@@ -38,6 +38,9 @@ type Index struct {
 	spans  []span   // of each grant's assignment
 	marks  []marks
 
+	known []uint64 // rows, by the catalog alone; nil: no directory said anything
+	until []int64  // of each user: until when what directories said is believed
+
 	eligible []catalog.Assignment // those that give nothing until they are activated, sorted by name
 }
 
@@ -377,11 +380,11 @@ func (x *Index) way(from map[int32]int32, group int32) (names []string) {
 	return names
 }
 
-// InGroup reports whether the user is in the group, directly or through other
+// InGroup reports whether the user is in the group at now, directly or through other
 // groups, and the names of the groups on a shortest way, from the one that lists
 // the user to group itself. It is about membership only: a user who is off is in
 // his groups still.
-func (x *Index) InGroup(user, group string) (path []string, ok bool) {
+func (x *Index) InGroup(user, group string, now lockkeeper.Moment) (path []string, ok bool) {
 	n, known := x.numbers[group]
 	if !known {
 		return nil, false
@@ -390,7 +393,7 @@ func (x *Index) InGroup(user, group string) (path []string, ok bool) {
 	if !known {
 		return nil, false
 	}
-	if in, _ := x.row(m); !in.has(n) {
+	if !x.believed(m, millis(now)).has(n) {
 		return nil, false
 	}
 	path = x.way(x.reach(x.direct[m]), n)

@@ -190,6 +190,9 @@ func (q *quorum) gate(g gateOf, asks func(user string) bool) {
 				}
 			}
 		}
+		for n := len(persons); slices.ContainsFunc(c.Approval.Groups, q.x.c.Open) && n < places(g.checks); n++ {
+			persons = append(persons, lockkeeper.Person(fmt.Sprintf("directory/%d", n))) // whom a directory will name
+		}
 		slices.Sort(persons)
 		m.names, m.needs, m.able = append(m.names, c.Name), append(m.needs, c.Approval.Count), append(m.able, slices.Compact(persons))
 	}
@@ -230,6 +233,18 @@ func (q *quorum) gate(g gateOf, asks func(user string) bool) {
 			report(Shortage{Automated: true}, checks, persons)
 		}
 	}
+}
+
+// places is how many persons all approvals of a gate take, and one more for whom
+// automation asks.
+func places(checks []catalog.Check) int {
+	n := 1
+	for _, c := range checks {
+		if c.Approval != nil {
+			n += c.Approval.Count + 1
+		}
+	}
+	return n
 }
 
 // A matching gives persons to the places of approvals, one place a person.

@@ -25,10 +25,12 @@ type Catalog struct {
 	Freezes      map[string]Freeze
 
 	ActivationRules map[string]ActivationRule
+	Directories     map[string]Directory
 
 	documents []Document // sorted by key
 	digest    lockkeeper.Digest
 	byID      map[PlatformID]string                 // platform account → user
+	bySignIn  map[SignIn]string                     // account at a directory → user
 	byRepo    map[repository][]candidate            // immutable ids → stages
 	byEnv     map[lockkeeper.Scope]lockkeeper.Scope // environment → identity
 	frozen    map[lockkeeper.Scope][]Freeze         // scope → its own freezes, by name

@@ -117,7 +117,7 @@ const maxStoredBytes = 6*maxDocumentBytes + 1024
 func build(resources []*resource, problems *collector, written bool) (*Catalog, Problems) {
 	c := &Catalog{
 		Projects: map[string]Project{}, Users: map[string]User{}, Groups: map[string]Group{}, Roles: map[string]Role{},
-		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{}, ActivationRules: map[string]ActivationRule{},
+		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{}, ActivationRules: map[string]ActivationRule{}, Directories: map[string]Directory{},
 		Pipelines:    map[lockkeeper.Scope]Pipeline{},
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
@@ -164,6 +164,8 @@ func (c *Catalog) put(r *resource) {
 		c.Freezes[v.Name] = *v
 	case *ActivationRule:
 		c.ActivationRules[v.Name] = *v
+	case *Directory:
+		c.Directories[v.Name] = *v
 	case *Pipeline:
 		c.Pipelines[lockkeeper.PipelineScope(v.Project, v.Name)] = *v
 	case *Environment:
@@ -177,7 +179,7 @@ const catalogDomain = "lockkeeper.catalog.v1\n"
 
 // index makes everything that is derived from the maps.
 func (c *Catalog) index(resources []*resource) error {
-	c.byID, c.byRepo = map[PlatformID]string{}, map[repository][]candidate{}
+	c.byID, c.bySignIn, c.byRepo = map[PlatformID]string{}, map[SignIn]string{}, map[repository][]candidate{}
 	c.byEnv, c.frozen = map[lockkeeper.Scope]lockkeeper.Scope{}, map[lockkeeper.Scope][]Freeze{}
 	for _, r := range resources {
 		data := r.data
@@ -207,6 +209,9 @@ func (c *Catalog) indexOne(value any) {
 	case *User:
 		for _, id := range v.IDs {
 			c.byID[id] = v.Name
+		}
+		for _, s := range v.SignIns {
+			c.bySignIn[s] = v.Name
 		}
 	case *Pipeline:
 		key := repository{v.Provider, v.Organisation, v.Repository}

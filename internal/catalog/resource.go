@@ -24,6 +24,7 @@ const (
 	FreezeKind      Kind = "Freeze"
 
 	ActivationRuleKind Kind = "ActivationRule"
+	DirectoryKind      Kind = "Directory"
 )
 
 // A Key names one resource of a catalog. Project is "" for the kinds that
@@ -47,7 +48,9 @@ type User struct {
 	Title  string            `json:"title,omitempty"`  // how pages name the user
 	Person lockkeeper.Person `json:"person,omitempty"` // default: the user's name; one person may have several users
 	IDs    []PlatformID      `json:"ids,omitempty"`    // the user's accounts on CI platforms
-	Off    bool              `json:"off,omitempty"`    // switched off: may do nothing
+	// SignIns are the user's accounts at directories, with which he signs in.
+	SignIns []SignIn `json:"signIns,omitempty"`
+	Off     bool     `json:"off,omitempty"` // switched off: may do nothing
 	// Automation marks an account that no person stands behind. It can never
 	// sign in, approve, or be an initiator where an environment does not admit
 	// automation.
@@ -58,6 +61,14 @@ type User struct {
 type PlatformID struct {
 	Provider string `json:"provider"`
 	ID       string `json:"id"`
+}
+
+// A SignIn is an account at a directory.
+type SignIn struct {
+	Directory string `json:"directory"`
+	// Subject is what the directory calls the account for ever: sub of its tokens, at
+	// entra the object id.
+	Subject string `json:"subject"`
 }
 
 // A Group is a set of users and of other groups.

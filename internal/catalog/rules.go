@@ -134,6 +134,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.freeze(r, value)
 		case *ActivationRule:
 			v.activationRule(r, value)
+		case *Directory:
+			v.directory(r, value)
 		case *Pipeline:
 			v.pipeline(r, value)
 		case *Environment:
@@ -145,6 +147,7 @@ func (v *rules) check(read, admitted []*resource) {
 	v.groupCycles()
 	v.platformIDs(admitted)
 	v.persons(admitted)
+	v.directories(admitted)
 	v.providers(admitted)
 	v.ambiguousStages(admitted)
 	v.identityPairs(admitted)
@@ -166,6 +169,7 @@ func (v *rules) user(r *resource, u *User) {
 			v.platformID(r, at+".id", id.Provider, id.ID)
 		}
 	}
+	v.signIns(r, u)
 }
 
 func (v *rules) group(r *resource, g *Group) {

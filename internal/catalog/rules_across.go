@@ -205,6 +205,11 @@ func (v *rules) approvers(admitted []*resource) {
 				continue
 			}
 			list := v.personsIn(c.Approval.Groups, total)
+			if slices.ContainsFunc(c.Approval.Groups, v.c.Open) {
+				for len(list) < total { // whom a directory will name
+					list = append(list, lockkeeper.Person(fmt.Sprintf("directory/%d", len(list))))
+				}
+			}
 			counts, persons = append(counts, c.Approval.Count), append(persons, list)
 			if len(c.Approval.Groups) > 0 && c.Approval.Count <= maxApprovals && len(list) < c.Approval.Count {
 				fine = false

@@ -13,10 +13,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// commentsOf reads the comments of types and fields in resource.go.
+// commentsOf reads the comments of the types of resources and of their fields.
 func commentsOf(t *testing.T) map[string]string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "resource.go", nil, parser.ParseComments)
+	out := map[string]string{}
+	for _, file := range []string{"resource.go", "directory.go"} {
+		readComments(t, file, out)
+	}
+	return out
+}
+
+func readComments(t *testing.T, file string, out map[string]string) {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +36,6 @@ func commentsOf(t *testing.T) map[string]string {
 		}
 		return strings.Join(parts, " ")
 	}
-	out := map[string]string{}
 	for _, d := range f.Decls {
 		g, ok := d.(*ast.GenDecl)
 		if !ok || g.Tok != token.TYPE {
@@ -49,7 +57,6 @@ func commentsOf(t *testing.T) map[string]string {
 			}
 		}
 	}
-	return out
 }
 
 func TestSchemaComments(t *testing.T) {
@@ -65,7 +72,7 @@ func TestSchemaComments(t *testing.T) {
 		return
 	}
 	if d := cmp.Diff(want, comments()); d != "" {
-		t.Errorf("schema_comments.json is not what resource.go says; go test -update rewrites it (-want +got):\n%s", d)
+		t.Errorf("schema_comments.json is not what the resources say; go test -update rewrites it (-want +got):\n%s", d)
 	}
 }
 

@@ -149,6 +149,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.ActivationRules, new.ActivationRules, k.Name); was {
 			w.activationRule(a, b, is)
 		}
+	case DirectoryKind:
+		if a, was, b, is := pair(old.Directories, new.Directories, k.Name); was || is {
+			w.directory(a, was, b, is)
+		}
 	case RoleKind:
 		if a, was, b, is := pair(old.Roles, new.Roles, k.Name); was && is {
 			w.role(a, b)

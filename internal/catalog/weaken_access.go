@@ -107,6 +107,7 @@ func (w *weakening) user(a User, was bool, b User, is bool) {
 	for _, id := range b.IDs {
 		w.when(!slices.Contains(a.IDs, id), "runs of the account %s at %s are the user's", id.ID, id.Provider)
 	}
+	w.signIns(a, b)
 	for _, id := range a.IDs {
 		w.when(!slices.Contains(b.IDs, id), "runs of the account %s at %s are nobody's", id.ID, id.Provider)
 	}

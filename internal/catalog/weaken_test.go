@@ -51,6 +51,18 @@ checks:
 ---
 {kind: Group, name: left, users: [two], groups: [contractors]}
 ---
+{kind: User, name: sig, signIns: [{directory: corp, subject: s1}]}
+---
+{kind: User, name: cam}
+---
+{kind: Directory, name: corp, title: t, platform: keycloak, issuer: "https://id.example.com/realms/a", client: lk, scopes: [profile, groups], claim: uid, groupClaim: teams, groups: [{id: g1, group: leads}, {id: g2, group: contractors}], groupAge: 1h, session: 2h, idle: 30m}
+---
+{kind: Directory, name: plain, platform: oidc, issuer: "https://plain.example.com", client: c}
+---
+{kind: Directory, name: tenant, platform: entra, tenant: 0e7a0b1c-0000-4000-8000-000000000001, client: c}
+---
+{kind: Directory, name: gmail, platform: google, domain: example.com, client: c}
+---
 {kind: ActivationRule, name: elevate, role: little, scope: /projects/shop, longest: 1h, patience: 2h, ticket: "CHG[0-9]+", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]}
 ---
 {kind: ActivationRule, name: elevate-all, role: little, scope: /, longest: 8h, patience: 4h}
@@ -108,10 +120,13 @@ func judgements() map[string]judgement {
 		"Project.Name": {names: another}, "Project.Title": {none: forPeople},
 
 		"User.Name": {names: another}, "User.Title": {none: forPeople, not: []edit{{"name: two, title: t", "name: two", false}}},
-		"User.Person":     {weaker: []edit{{", person: one", "", false}, {"person: one", "person: other", false}}},
-		"User.IDs":        {weaker: []edit{{"id: 2002}]", "id: 2002}, {provider: ci, id: 2003}]", true}}},
-		"User.Off":        {weaker: []edit{{"name: off, off: true", "name: off", false}}},
-		"User.Automation": {weaker: []edit{{"name: two, title: t", "name: two, title: t, automation: true", true}}},
+		"User.Person":      {weaker: []edit{{", person: one", "", false}, {"person: one", "person: other", false}}},
+		"User.IDs":         {weaker: []edit{{"id: 2002}]", "id: 2002}, {provider: ci, id: 2003}]", true}}},
+		"User.SignIns":     {weaker: []edit{{"name: cam", "name: cam, signIns: [{directory: corp, subject: s9}]", false}}},
+		"SignIn.Directory": {weaker: []edit{{"directory: corp, subject: s1", "directory: gmail, subject: s1", true}}},
+		"SignIn.Subject":   {weaker: []edit{{"subject: s1", "subject: s2", true}}},
+		"User.Off":         {weaker: []edit{{"name: off, off: true", "name: off", false}}},
+		"User.Automation":  {weaker: []edit{{"name: two, title: t", "name: two, title: t, automation: true", true}}},
 
 		"PlatformID.Provider": {weaker: []edit{{"provider: ci, id: 2002", "provider: cj, id: 2002", true}}},
 		"PlatformID.ID":       {weaker: []edit{{"id: 2002", "id: 2003", true}}},
@@ -221,12 +236,28 @@ func judgements() map[string]judgement {
 		"Identity.Stages":      {weaker: []edit{{"stages: [ship/s]", "stages: [side/s]", true}}},
 
 		"Freeze.Name": {names: another}, "Freeze.Scope": {weaker: []edit{{"name: quiet, scope: /projects/shop", "name: quiet, scope: /projects/shop/environments/strict", false}}},
-		"Freeze.From":         {weaker: []edit{{"from: 2026-12-20", "from: 2026-12-21", false}}},
-		"Freeze.Until":        {weaker: []edit{{"until: 2027-01-04", "until: 2027-01-03", false}}},
-		"Freeze.Reason":       {none: forPeople, not: []edit{{"reason: r}", "reason: s}", false}}},
-		"Freeze.Actions":      {weaker: []edit{{"reason: r}", "reason: r, actions: [deploy]}", false}}},
-		"ActivationRule.Name": {names: another},
-		"ActivationRule.Role": {weaker: []edit{{"name: elevate, role: little", "name: elevate, role: forbidden", true}}},
+		"Freeze.From":    {weaker: []edit{{"from: 2026-12-20", "from: 2026-12-21", false}}},
+		"Freeze.Until":   {weaker: []edit{{"until: 2027-01-04", "until: 2027-01-03", false}}},
+		"Freeze.Reason":  {none: forPeople, not: []edit{{"reason: r}", "reason: s}", false}}},
+		"Freeze.Actions": {weaker: []edit{{"reason: r}", "reason: r, actions: [deploy]}", false}}},
+		"Directory.Name": {names: another}, "Directory.Title": {none: forPeople, not: []edit{{"name: corp, title: t", "name: corp", false}}},
+		"Directory.Platform":   {weaker: []edit{{"name: plain, platform: oidc", "name: plain, platform: entra, tenant: 0e7a0b1c-0000-4000-8000-000000000001", true}}},
+		"Directory.Issuer":     {weaker: []edit{{"https://id.example.com/realms/a", "https://id.example.com/realms/b", true}}},
+		"Directory.Tenant":     {weaker: []edit{{"tenant: 0e7a0b1c-0000-4000-8000-000000000001", "tenant: 0e7a0b1c-0000-4000-8000-000000000002", true}}},
+		"Directory.Domain":     {weaker: []edit{{"domain: example.com", "domain: example.org", true}}},
+		"Directory.Client":     {weaker: []edit{{"client: lk", "client: other", true}}},
+		"Directory.Scopes":     {none: "what is asked for more or less is what tokens say, and they are read the same", not: []edit{{"scopes: [profile, groups]", "scopes: [profile]", false}}},
+		"Directory.Claim":      {weaker: []edit{{"claim: uid", "claim: sub", true}}},
+		"Directory.GroupClaim": {weaker: []edit{{"groupClaim: teams", "groupClaim: groups", true}}},
+		"Directory.Groups":     {weaker: []edit{{"groups: [{id: g1, group: leads}", "groups: [{id: g0, group: leads}, {id: g1, group: leads}", false}, {", {id: g2, group: contractors}", "", true}}},
+		"DirectoryGroup.ID":    {weaker: []edit{{"id: g1", "id: g3", true}}},
+		"DirectoryGroup.Group": {weaker: []edit{{"id: g1, group: leads", "id: g1, group: left", true}}},
+		"Directory.GroupAge":   {weaker: []edit{{"groupAge: 1h", "groupAge: 2h", false}, {", groupAge: 1h", "", false}}},
+		"Directory.Admit":      {weaker: []edit{{"name: plain", "name: plain, admit: true", false}}},
+		"Directory.Session":    {weaker: []edit{{"session: 2h", "session: 3h", false}}},
+		"Directory.Idle":       {weaker: []edit{{"idle: 30m", "idle: 40m", false}}},
+		"ActivationRule.Name":  {names: another},
+		"ActivationRule.Role":  {weaker: []edit{{"name: elevate, role: little", "name: elevate, role: forbidden", true}}},
 		"ActivationRule.Scope": {weaker: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /projects/shop/environments/strict, longest", false}},
 			not: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /, longest", false}}},
 		"ActivationRule.Longest":   {weaker: []edit{{"longest: 1h", "longest: 2h", false}, {", longest: 1h", "", false}}},
@@ -337,6 +368,7 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		PipelineKind:   {{"{kind: Pipeline, name: z, project: shop, provider: ci, organisation: 77, repository: 9, definition: x.yml, stages: [{name: s, trust: {events: [push], refs: [refs/heads/main]}}]}", false, false}},
 		EnvironmentKind: {{"{kind: Environment, name: z, project: shop, tier: development}", false, false}, // nothing until it has an identity
 			{"{kind: Environment, name: z, project: shop, tier: development, waivers: [{demand: approval, owner: ann, until: 2027-02-01T00:00:00Z, reason: why}]}", true, false}},
+		DirectoryKind:      {{"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c}", true, false}, {"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c, groups: [{id: x, group: suspended}]}", true, true}},
 		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
 		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},
 		FreezeKind:         {{"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}", false, true}},

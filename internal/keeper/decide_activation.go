@@ -38,7 +38,7 @@ func (w *world) everybody(user string, before []lockkeeper.Person) []lockkeeper.
 
 func (w *world) requestBallot(r *Request, checks []catalog.Check, v Vote, now lockkeeper.Moment) gate.Vote {
 	return gate.Vote{User: v.User, Counts: countsAs(v.Persons), Persons: w.everybody(v.User, v.Persons), At: v.At,
-		Groups: w.askedGroups(catalog.Environment{Checks: checks}, v.User), Right: w.stillMay(v, lockkeeper.ApproveActivations, r.Scope, now)}
+		Groups: w.askedGroups(catalog.Environment{Checks: checks}, v.User, now), Right: w.stillMay(v, lockkeeper.ApproveActivations, r.Scope, now)}
 }
 
 // stillMay decides whether a voter's right holds now. A right that he had

@@ -460,7 +460,7 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 		return nil, nil, lockkeeper.Invalid.Errorf("delegate_unfit", "%.63q is nobody who could approve in your place.", c.To).WithNext("Name another user of the catalog.")
 	}
 	for _, user := range []string{by.User, c.To} {
-		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User), At: now, Right: w.check(user, lockkeeper.ApproveDeployments, scope, now)}
+		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User, now), At: now, Right: w.check(user, lockkeeper.ApproveDeployments, scope, now)}
 		if verdict := gate.Admissible(facts, v, now); verdict.Verdict != lockkeeper.Pass {
 			return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 		}

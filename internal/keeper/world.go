@@ -301,12 +301,12 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 	}
 	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At,
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
-	b.Groups = w.askedGroups(env, v.User)
+	b.Groups = w.askedGroups(env, v.User, now)
 	for _, o := range d.Delegated {
 		if o.To != v.User || v.At.Before(o.At) || !w.mayStandIn(d, f, o, now) {
 			continue
 		}
-		for _, g := range w.askedGroups(env, o.From) {
+		for _, g := range w.askedGroups(env, o.From, now) {
 			if !slices.Contains(b.Groups, g) {
 				b.Groups, b.For = append(b.Groups, g), o.From
 			}
@@ -317,14 +317,14 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 
 // askedGroups are the groups, of those that the environment's approvals name,
 // that the user is in now.
-func (w *world) askedGroups(env catalog.Environment, user string) []string {
+func (w *world) askedGroups(env catalog.Environment, user string, now lockkeeper.Moment) []string {
 	var out []string
 	for _, c := range env.Checks {
 		if c.Approval == nil {
 			continue
 		}
 		for _, g := range c.Approval.Groups {
-			if _, in := w.rules.Access.InGroup(user, g); in && !slices.Contains(out, g) {
+			if _, in := w.rules.Access.InGroup(user, g, now); in && !slices.Contains(out, g) {
 				out = append(out, g)
 			}
 		}
@@ -341,7 +341,7 @@ func (w *world) mayStandIn(d *Deployment, f gate.Facts, o Delegation, now lockke
 			return false
 		}
 	}
-	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From), At: o.At,
+	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From, now), At: o.At,
 		Right: w.check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	return gate.Admissible(f, own, now).Passed(now)
 }

@@ -1,0 +1,101 @@
+package access
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"pgregory.net/rapid"
+)
+
+// What a directory said grants until it is believed no more, and forbids for as
+// long as nobody said anything else: the reference asks for the grants with the
+// members that are believed, and for the denies with all of them.
+func TestSaidMembership(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		if len(w.groups) == 0 {
+			return
+		}
+		var said []Membership
+		for _, u := range w.users {
+			if rapid.Bool().Draw(t, "said of "+u) {
+				said = append(said, Membership{u, rapid.SliceOfN(rapid.SampledFrom(append(w.groups, "none")), 0, 3).Draw(t, "groups"), at(rapid.IntRange(0, 30).Draw(t, "until"))})
+			}
+		}
+		plain := New(w.c)
+		x := plain.With(append(said, Membership{"nobody", w.groups, at(30)}))
+		joined := func(now lockkeeper.Moment) *catalog.Catalog {
+			c := *w.c
+			c.Groups = maps.Clone(w.c.Groups)
+			for _, m := range said {
+				for _, g := range m.Groups {
+					if group, known := c.Groups[g]; known && now.Before(m.Until) {
+						group.Users = append(slices.Clone(group.Users), m.User)
+						c.Groups[g] = group
+					}
+				}
+			}
+			return &c
+		}
+		all := joined(lockkeeper.Moment{})
+		allowed := func(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
+			grants, denies := *joined(now), *all
+			grants.Assignments, denies.Assignments = map[string]catalog.Assignment{}, map[string]catalog.Assignment{}
+			for name, a := range w.c.Assignments {
+				if !a.Deny {
+					grants.Assignments[name] = a
+				} else if !a.Eligible {
+					a.Deny = false
+					denies.Assignments[name] = a
+				}
+			}
+			return reference(&grants, user, action, scope, now) && !reference(&denies, user, action, scope, now)
+		}
+		for range 20 {
+			user, action, scope := rapid.SampledFrom(w.users).Draw(t, "user"), rapid.SampledFrom(lockkeeper.Actions()).Draw(t, "action"), rapid.SampledFrom(w.scopes).Draw(t, "scope")
+			n := rapid.IntRange(0, 30).Draw(t, "now")
+			want, d := allowed(user, action, scope, at(n)), x.Check(user, action, scope, at(n))
+			if got := x.Allowed(user, action, scope, at(n)); got != want || d.Passed(at(n)) != want || slices.Contains(x.WhoCan(action, scope, at(n)), user) != want {
+				t.Fatalf("%s %s at %s, %d: Allowed %v, Check %+v, want %v, said %v", user, action, scope, n, got, d, want, said)
+			}
+			if !want {
+				continue
+			}
+			for m := n; m <= 31; m++ {
+				if !allowed(user, action, scope, at(m)) {
+					if d.Until == nil || *d.Until != at(m) {
+						t.Fatalf("%s %s at %s passes from %d before %d, but Until is %v", user, action, scope, n, m, d.Until)
+					}
+					break
+				}
+			}
+		}
+		for _, u := range w.users { // the index that it was made of is as it was
+			for _, g := range w.groups {
+				if _, in := plain.InGroup(u, g, at(0)); in != contains(w.c, g, u, 0) {
+					t.Fatalf("%s in %s is %v", u, g, in)
+				}
+				if _, in := x.InGroup(u, g, at(15)); in != contains(joined(at(15)), g, u, 0) {
+					t.Fatalf("%s in %s is said to be %v", u, g, in)
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkWith is what a change of one membership costs in a large organisation.
+func BenchmarkWith(b *testing.B) {
+	c, _ := large(full)
+	x := New(c)
+	var said []Membership
+	groups := slices.Sorted(maps.Keys(c.Groups))
+	for i, u := range slices.Sorted(maps.Keys(c.Users)) {
+		said = append(said, Membership{u, groups[i%len(groups) : i%len(groups)+1], at(1000)})
+	}
+	for b.Loop() {
+		x.With(said)
+	}
+}
