@@ -16,6 +16,8 @@ const (
 	WriteAccess        Action = "access/write"    // users, groups, roles, assignments
 	EscalateAccess     Action = "access/escalate" // grant what one does not hold
 	InviteAccounts     Action = "accounts/invite"
+	ReadAccounts       Action = "accounts/read"       // sign-ins of others
+	RevokeAccounts     Action = "accounts/revoke"     // end sign-ins of others
 	ReadActivations    Action = "activations/read"    // requests and activations of others
 	ApproveActivations Action = "activations/approve" // decide requests of others
 	RevokeActivations  Action = "activations/revoke"  // end activations of others
@@ -46,7 +48,7 @@ const (
 )
 
 var actions = []Action{
-	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadActivations, ApproveActivations, RevokeActivations, ReadCatalog,
+	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadAccounts, RevokeAccounts, ReadActivations, ApproveActivations, RevokeActivations, ReadCatalog,
 	ProposeChanges, ReadChanges, ReviewChanges, LeadChanges, SecureChanges,
 	ReadDeployments, StartDeployments, ApproveDeployments, CancelDeployments,
 	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities,

@@ -26,6 +26,7 @@ internal/keeper: (root) internal/catalog internal/access internal/gate internal/
 internal/web: (root) api internal/catalog internal/keeper internal/identity internal/token
 internal/cli: (root) api internal/catalog internal/access internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
 internal/lktest: (root) api internal/token
+internal/lktest/provider:
 cmd/lockkeeper: internal/cli
 demo: (root) api internal/lktest
 `
@@ -38,11 +39,13 @@ var fences = map[string][]string{
 	"github.com/danielgtaylor/huma/v2":    {"internal/web"},
 	"github.com/spf13/cobra":              {"internal/cli"},
 	"go.yaml.in/yaml/v4":                  {"internal/catalog", "demo"},
-	"github.com/go-jose/go-jose/v4":       {"internal/token", "internal/lktest"},
+	"github.com/go-jose/go-jose/v4":       {"internal/token", "internal/lktest", "internal/lktest/provider"},
 	"golang.org/x/crypto/argon2":          {"internal/keeper"},
-	"github.com/coreos/go-oidc/v3/oidc":   {"demo"},
+	"github.com/coreos/go-oidc/v3/oidc":   {"internal/identity", "demo"},
+	"golang.org/x/oauth2":                 {"internal/identity"},
 	"github.com/prometheus/client_golang": {"internal/web"},
-	"testing":                             {"internal/lktest"},
+	"testing":                             {"internal/lktest", "internal/lktest/provider"},
+	"github.com/zitadel/oidc":             {"internal/lktest/provider"},
 }
 
 // pure packages may not see the outside world.

@@ -34,7 +34,7 @@ func BuiltInRoles() []Role {
 		role("access-administrator", "Keeps users, groups, roles and assignments", "access/read", "access/write", "accounts/*", "activations/read", "activations/revoke"),
 		role("access-approver", "Decides requests to activate roles, and ends activations", "access/read", "activations/*"),
 		{Name: "auditor", Title: "Sees everything, the journal too, and exports it", Actions: []lockkeeper.ActionPattern{"*/read", "journal/export"}},
-		role("incident-responder", "Declares incidents, freezes, cancels and revokes", "incidents/*", "deployments/cancel", "leases/revoke", "freezes/write", "activations/read", "activations/revoke"),
+		role("incident-responder", "Declares incidents, freezes, cancels and revokes", "incidents/*", "deployments/cancel", "leases/revoke", "freezes/write", "activations/read", "activations/revoke", "accounts/read", "accounts/revoke"),
 		{Name: "organisation-administrator", Title: "Governs everything and deploys nothing",
 			Actions: []lockkeeper.ActionPattern{"*"}, NotActions: []lockkeeper.ActionPattern{"deployments/start", "deployments/approve", "activations/approve"}},
 	}

@@ -34,6 +34,7 @@ type serveOptions struct {
 	cert    string        // TLS certificate file
 	key     string        // TLS key file
 	proxied bool          // TLS ends before the server
+	secrets string        // folder with the client secrets of directories
 	linger  time.Duration // how long the key set is served once the store cannot be used
 
 	tls *tls.Config // of cert and key; nil: the server ends no TLS
@@ -50,6 +51,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
 	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
+	c.Flags().StringVar(&o.secrets, "directory-secrets", "", "folder with the client secret of each directory, in a file of its name; one without a file is a public client")
 	c.Flags().BoolVar(&o.proxied, "behind-proxy", false, "a proxy before the server ends TLS, and adds the address of its client to X-Forwarded-For, whose last one is believed")
 	c.RunE = func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), o) }
 	return c
@@ -91,7 +93,23 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 
 // web is how the server is reached, in the words of its HTTP edge.
 func (o serveOptions) web(k *keeper.Keeper, at *net.TCPAddr, log *slog.Logger) web.Options {
-	return web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{Log: log}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback(), Proxied: o.proxied}
+	return web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{Log: log}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback(), Proxied: o.proxied, Secret: o.secret}
+}
+
+// secret reads the client secret of a directory, each time: it may be replaced
+// while the server runs.
+func (o serveOptions) secret(directory string) (string, error) {
+	if o.secrets == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(filepath.Join(o.secrets, directory)) // a catalog's name has no slash
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", lockkeeper.Unavailable.Errorf("directory_secret", "The server cannot read its secret for the directory %s.", directory).WithNext("Ask whoever runs it to look at its log.").WithCause(err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 // rotateKeys lets aged keys rotate while the server runs.

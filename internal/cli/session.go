@@ -76,18 +76,18 @@ func (a *app) person() (api.Client, error) {
 	}
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return api.Client{}, lockkeeper.Unauthenticated.Errorf("not_signed_in", "Nobody is signed in here.").WithNext("Sign in: lockkeeper login --user NAME")
+		return api.Client{}, lockkeeper.Unauthenticated.Errorf("not_signed_in", "Nobody is signed in here.").WithNext("Sign in: lockkeeper login")
 	}
 	if err != nil {
 		return api.Client{}, err
 	}
 	var s savedSession
 	if err := json.Unmarshal(b, &s); err != nil {
-		return api.Client{}, lockkeeper.Invalid.Errorf("session_file_malformed", "The sign-in in %s cannot be read.", file).WithNext("Sign in again: lockkeeper login --user NAME")
+		return api.Client{}, lockkeeper.Invalid.Errorf("session_file_malformed", "The sign-in in %s cannot be read.", file).WithNext("Sign in again: lockkeeper login")
 	}
 	if s.Server != a.server {
 		return api.Client{}, lockkeeper.Unauthenticated.Errorf("not_signed_in", "The sign-in kept here is for %s, not for %s.", s.Server, a.server).
-			WithNext("Name that server with --server, or sign in to this one: lockkeeper login --user NAME")
+			WithNext("Name that server with --server, or sign in to this one: lockkeeper login")
 	}
 	return a.client().With(s.Secret), nil
 }
@@ -139,28 +139,17 @@ func (a *app) setupCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) loginCommand() *cobra.Command {
-	var user, file string
-	c := &cobra.Command{Use: "login", Short: "Sign in", Args: cobra.NoArgs, Example: "  lockkeeper login --user ann"}
-	c.Flags().StringVar(&user, "user", "", "your name in the catalog")
-	c.Flags().StringVar(&file, "password-file", "", "read the password from a file")
-	c.MarkFlagRequired("user")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		password, err := a.password(file, "Password")
-		if err != nil {
-			return err
-		}
-		return a.signIn(c, user, password)
-	}
-	return c
-}
-
 func (a *app) signIn(c *cobra.Command, user, password string) error {
 	var s api.Session
 	if err := a.client().Call(c.Context(), "POST", "/sessions", api.SignIn{User: user, Password: password}, &s); err != nil {
 		return err
 	}
-	if err := a.saveSession(savedSession{a.server, user, s.Secret}); err != nil {
+	return a.signedIn(s)
+}
+
+// signedIn keeps a sign-in for the commands that follow.
+func (a *app) signedIn(s api.Session) error {
+	if err := a.saveSession(savedSession{a.server, s.User, s.Secret}); err != nil {
 		return err
 	}
 	return a.print(map[string]any{"user": s.User, "expires": s.Expires}, func(w io.Writer) {

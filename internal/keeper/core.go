@@ -89,7 +89,7 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		events = append(events, c.flush(now)...)
 	}
 	if l, ok := cmd.(lawgiver); ok && s.err == nil && len(events) > 0 {
-		s.rules, s.documents = l.next(), journalDocuments(l.next().Catalog)
+		s.rules, s.documents = l.next(), journalDocuments(l.next().ofCatalog())
 	}
 	return s, c.record(&s, by, key, sum, events, now)
 }
@@ -115,7 +115,11 @@ func (c *core) record(s *step, by Caller, key string, sum lockkeeper.Digest, eve
 		s.entries, s.events = append(s.entries, e), append(s.events, ev)
 		s.records = append(s.records, journal.Record{Data: data, Subjects: ev.subjects()})
 	}
-	if s.rules != nil {
+	if s.rules != nil || slices.ContainsFunc(events, func(ev event) bool { _, is := ev.(rejoiner); return is }) {
+		if s.rules == nil {
+			s.rules = c.rules
+		}
+		s.rules = s.rules.joined(c.Members)
 		c.rules = s.rules
 	}
 	return nil

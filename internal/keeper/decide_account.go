@@ -185,7 +185,8 @@ func (c startSession) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 		return nil, nil, err
 	}
 	s := c.Session
-	s.Started, s.Expires = now, now.Add(sessionLife)
+	s.Started, s.Expires, s.Authenticated = now, now.Add(sessionLife), now
+	s.Used, s.Idle = now, sessionIdle
 	return []event{&sessionStarted{Session: s}}, s, nil
 }
 
@@ -195,13 +196,29 @@ func errSignIn() error {
 		WithNext("Try again, or ask an access administrator for an invitation.")
 }
 
-// endSession signs out.
-type endSession struct{}
+// endSession ends one's own sign-in, or somebody else's.
+type endSession struct {
+	ID string `json:"id"`
+}
 
-func (endSession) name() string  { return "session.end" }
-func (endSession) about() string { return "" }
-func (endSession) decide(_ *world, by Caller, _ lockkeeper.Moment) ([]event, any, error) {
-	return []event{&sessionEnded{ID: by.Session, User: by.User}}, nil, nil
+func (endSession) name() string    { return "session.end" }
+func (c endSession) about() string { return "session/" + c.ID }
+func (c endSession) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	s := w.Sessions[c.ID]
+	mine := s != nil && s.User == by.User
+	if !mine {
+		if _, err := w.may(by, lockkeeper.RevokeAccounts, lockkeeper.Root, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	if s == nil {
+		return nil, nil, lockkeeper.Conflict.Errorf("session_ended", "The sign-in %.40s does not exist or has ended.", c.ID).WithNext("List them: lockkeeper sessions list")
+	}
+	ev := &sessionEnded{ID: s.ID, User: s.User}
+	if !mine {
+		ev.EndedBy = by.User
+	}
+	return []event{ev}, nil, nil
 }
 
 // documentsOf are the canonical documents of a catalog.

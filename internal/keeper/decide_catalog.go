@@ -50,6 +50,9 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if err := waiversEnd(old, new, now); err != nil {
 		return nil, nil, err
 	}
+	if err := w.keepsMembers(new); err != nil {
+		return nil, nil, err
+	}
 	if err := w.keepsAdministrator(c.Rules, now); err != nil {
 		return nil, nil, err
 	}

@@ -195,6 +195,7 @@ const (
 	invitationLife = 72 * time.Hour
 	challengeLife  = 30 * time.Minute
 	sessionLife    = 12 * time.Hour
+	sessionIdle    = 4 * time.Hour
 )
 
 // refusalWindow is the time in which equal refusals are recorded once.

@@ -29,6 +29,8 @@ var eventKinds = map[string]func() event{
 	"account.proven/1":      func() event { return new(accountProven) },
 	"session.started/1":     func() event { return new(sessionStarted) },
 	"session.ended/1":       func() event { return new(sessionEnded) },
+	"session.used/1":        func() event { return new(sessionUsed) },
+	"member.said/1":         func() event { return new(memberSaid) },
 	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
 	"deployment.opened/1":   func() event { return new(deploymentOpened) },
 	"deployment.approved/1": func() event { return new(deploymentApproved) },
@@ -240,8 +242,9 @@ func (ev *sessionStarted) apply(s *State, e Entry) error {
 // sessionEnded is a sign-out.
 type sessionEnded struct {
 	one
-	ID   string `json:"id"`
-	User string `json:"user"`
+	ID      string `json:"id"`
+	User    string `json:"user"`
+	EndedBy string `json:"ended_by,omitempty"` // "": himself
 }
 
 func (*sessionEnded) kind() string          { return "session.ended" }

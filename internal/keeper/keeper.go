@@ -202,6 +202,7 @@ func (k *Keeper) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rules = rules.joined(work.Members)
 	k.work = &core{world: world{State: work, rules: rules, spelled: map[string]spelling{}}}
 	k.mu.Lock()
 	defer k.mu.Unlock()

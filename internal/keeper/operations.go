@@ -1,7 +1,9 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -96,8 +98,40 @@ func (k *Keeper) Prove(ctx context.Context, job lockkeeper.Workload, challenge s
 
 // SignOut ends the caller's session.
 func (k *Keeper) SignOut(ctx context.Context, by Caller) error {
-	_, err := do[any](ctx, k, by, "", endSession{})
+	return k.EndSession(ctx, by, by.Session)
+}
+
+// EndSession ends a sign-in of the caller or, with accounts/revoke, of somebody
+// else.
+func (k *Keeper) EndSession(ctx context.Context, by Caller, id string) error {
+	_, err := do[any](ctx, k, by, "", endSession{id})
 	return err
+}
+
+// Sessions lists the sign-ins of a user that hold now, or everybody's (""), the
+// newest first. Those of others take accounts/read.
+func (k *Keeper) Sessions(by Caller, user string) ([]Session, error) {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if user != by.User || user == "" {
+		if _, err := w.may(by, lockkeeper.ReadAccounts, lockkeeper.Root, now); err != nil {
+			return nil, err
+		}
+	}
+	out := []Session{}
+	for _, s := range w.Sessions {
+		if (user == "" || s.User == user) && w.sessionOver(s, now) == "" {
+			listed := *s
+			listed.Secret = ""
+			out = append(out, listed)
+		}
+	}
+	slices.SortFunc(out, func(a, b Session) int {
+		return cmp.Or(b.Started.Time().Compare(a.Started.Time()), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
 }
 
 // An Applied catalog is the answer to Apply.

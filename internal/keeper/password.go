@@ -94,10 +94,28 @@ func (k *Keeper) Authenticate(secret string) (Caller, error) {
 	}
 	by := Caller{User: s.User, Session: s.ID}
 	w := world{State: k.state, rules: k.rules}
-	if err := w.session(by, lockkeeper.MomentOf(k.options.Clock())); err != nil {
+	now := lockkeeper.MomentOf(k.options.Clock())
+	if err := w.session(by, now); err != nil {
 		return Caller{}, err
 	}
+	if s.unmarked(now) {
+		k.mark(by)
+	}
 	return by, nil
+}
+
+// Admit limits what strangers from one source may begin.
+func (k *Keeper) Admit(source string) error { return k.throttle("source "+source, perSource) }
+
+// mark lets the writer write down that a session is in use, if it has time: the
+// next request asks again. Nobody waits for it.
+func (k *Keeper) mark(by Caller) {
+	if len(k.queue) < queueLength/2 {
+		select {
+		case k.queue <- &request{by: by, cmd: useSession{}, reply: make(chan step, 1)}:
+		default:
+		}
+	}
 }
 
 // decoy is hashed against when there is no such user, so that the time of an

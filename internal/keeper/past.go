@@ -43,10 +43,30 @@ func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Pas
 		p.w.rules, err = k.rulesOf(ctx, revision)
 	}
 	if err == nil {
+		err = k.saidBefore(ctx, p.w.Members, at)
+		p.w.rules = p.w.rules.joined(p.w.Members)
+	}
+	if err == nil {
 		err = k.activeAt(ctx, p.w.Activations, at)
 	}
 	return p, err
 }
+
+// saidBefore collects what directories had said at an instant. What they said
+// longer before than anything is believed gave nothing any more.
+func (k *Keeper) saidBefore(ctx context.Context, into map[string]*Member, at lockkeeper.Moment) error {
+	return k.backwards(ctx, membersSubject, at, func(e Entry, body event) bool {
+		if ev, is := body.(*memberSaid); is {
+			if key := memberKey(ev.Member.Directory, ev.Member.Subject); into[key] == nil {
+				into[key] = &ev.Member
+			}
+		}
+		return at.Sub(e.Time) <= longestGroupAge
+	})
+}
+
+// longestGroupAge is for how long what a directory said is believed at most.
+const longestGroupAge = 30 * 24 * time.Hour
 
 // activeAt collects the activations that were alive at an instant.
 func (k *Keeper) activeAt(ctx context.Context, into map[string]*Activation, at lockkeeper.Moment) error {

@@ -3,6 +3,7 @@ package keeper
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/gate"
@@ -28,6 +29,9 @@ type State struct {
 	// Sessions by id. Evicted when ended, and when expired at the next entry of
 	// a session's start. At most maxSessions a user.
 	Sessions map[string]*Session `json:"sessions"`
+	// Members: what directories last said, by directory and account. At most
+	// maxMembers; those of whom nothing was heard for memberLife make room.
+	Members map[string]*Member `json:"members"`
 	// Deployments that have not ended, by id. Evicted at their end; bounded by
 	// maxWaiting an environment.
 	Deployments map[string]*Deployment `json:"deployments"`
@@ -156,6 +160,13 @@ type Session struct {
 	Secret  lockkeeper.Digest `json:"secret"`
 	Started lockkeeper.Moment `json:"started"`
 	Expires lockkeeper.Moment `json:"expires"`
+
+	Directory     string            `json:"directory,omitempty"`    // that vouched for the person; "": a password of Lockkeeper's own
+	Subject       string            `json:"subject,omitempty"`      // the account there
+	Authenticated lockkeeper.Moment `json:"authenticated,omitzero"` // when the person last showed a credential; zero: when it started
+	Strong        bool              `json:"strong,omitempty"`       // with more than a password
+	Used          lockkeeper.Moment `json:"used,omitzero"`          // when its use was last written down
+	Idle          time.Duration     `json:"idle,omitempty"`         // for how long it holds unused, in nanoseconds; 0: as long as it lasts
 }
 
 // A TokenUse binds a CI platform's token to the one thing that it opened.
@@ -175,7 +186,7 @@ type Answer struct {
 
 func newState() *State {
 	return &State{
-		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{},
+		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{}, Members: map[string]*Member{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
 		Requests: map[string]*Request{}, Activations: map[string]*Activation{},

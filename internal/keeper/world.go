@@ -11,11 +11,23 @@ import (
 	"github.com/lockkeeper/lockkeeper/internal/gate"
 )
 
-// Rules are a compiled catalog: what a revision means. Compiling happens beside
-// the writer.
+// Rules are a compiled catalog, together with what directories said: what a
+// revision means. Compiling happens beside the writer.
 type Rules struct {
-	Catalog *catalog.Catalog
+	Catalog *catalog.Catalog // with the users whom directories brought
 	Access  *access.Index
+
+	own     *Rules         // of the catalog alone; nil: these are
+	brought []catalog.User // by directories
+	bare    *access.Index  // of Catalog, without what directories said
+}
+
+// ofCatalog is the catalog alone, without whom directories brought.
+func (r *Rules) ofCatalog() *catalog.Catalog {
+	if r.own != nil {
+		return r.own.Catalog
+	}
+	return r.Catalog
 }
 
 // compileRules compiles canonical documents.
@@ -24,7 +36,7 @@ func compileRules(documents [][]byte) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Rules{c, access.New(c)}, nil
+	return &Rules{Catalog: c, Access: access.New(c)}, nil
 }
 
 // A world is what a decision sees: the state and the rules in force.
@@ -361,9 +373,12 @@ func (w *world) may(by Caller, action lockkeeper.Action, scope lockkeeper.Scope,
 
 // session refuses unless the caller's session is alive now.
 func (w *world) session(by Caller, now lockkeeper.Moment) error {
-	s := w.Sessions[by.Session]
-	if s == nil || s.User != by.User || !now.Before(s.Expires) {
-		return lockkeeper.Unauthenticated.Errorf("session_ended", "The session has ended.").WithNext("Sign in again: lockkeeper login")
+	s, why := w.Sessions[by.Session], "The session has ended."
+	if s != nil && s.User == by.User {
+		why = w.sessionOver(s, now)
+	}
+	if why != "" {
+		return lockkeeper.Unauthenticated.Errorf("session_ended", "%s", why).WithNext("Sign in again: lockkeeper login")
 	}
 	if err := w.held(by.User); err != nil {
 		return err

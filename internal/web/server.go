@@ -36,9 +36,13 @@ import (
 type Options struct {
 	Keeper   *keeper.Keeper
 	Verifier *identity.Verifier
-	URL      string // under which targets and pipelines reach it: the issuer
-	Version  string
-	Log      *slog.Logger
+	SignIns  *identity.SignIn // default: one that reaches what the catalog names
+	// Secret is the client secret of a directory; "": it is a public client. nil:
+	// all are.
+	Secret  func(directory string) (string, error)
+	URL     string // under which targets and pipelines reach it: the issuer
+	Version string
+	Log     *slog.Logger
 
 	// Exposed says that the listener takes what comes from other machines, though
 	// the URL may be a loopback one.
@@ -54,6 +58,13 @@ type Options struct {
 func (o Options) Fit(c *catalog.Catalog) error {
 	if u, err := url.Parse(o.URL); err == nil && !o.Exposed && loopback(u.Hostname()) {
 		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Directories)) {
+		if issuer := c.Directories[name].IssuerURL(); strings.HasPrefix(issuer, "http:") {
+			return lockkeeper.Invalid.Errorf("issuer_in_the_clear", "The directory %s is reached in the clear at %s, and this server is no loopback one: whoever sits between could sign in as anybody.", name, issuer).
+				WithNext("Write its https address. To try it out, let the server listen, and be reached, on a loopback address only: serve --listen 127.0.0.1:8420, without --url.").
+				WithField("Directory " + name + ": issuer")
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
 		field, address := "issuer", c.Providers[name].Issuer
@@ -81,6 +92,8 @@ type Server struct {
 	handler http.Handler
 	spec    huma.API
 
+	underway *underway // sign-ins
+
 	leaving context.Context // done when the server stops: whoever only waits is answered
 	leave   context.CancelFunc
 }
@@ -101,6 +114,10 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{Options: o, metrics: newMetrics(o.Keeper)}
+	s.underway = newUnderway()
+	if s.SignIns == nil {
+		s.SignIns = identity.NewSignIn(nil)
+	}
 	s.leaving, s.leave = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	nameErrors()
@@ -109,6 +126,7 @@ func New(o Options) *Server {
 	config.CreateHooks = nil // no $schema links in replies
 	s.spec = humago.New(mux, config)
 	s.register()
+	s.registerSignIn(mux)
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
 	mux.HandleFunc("POST /oauth/revoke", s.revoke)

@@ -1,0 +1,346 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/access"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+)
+
+// A Member is what a directory last said about one of its accounts, and the user
+// that the account signs in as. The catalog says what follows from it: whether the
+// directory is believed at all, which of its groups are groups here, for how long,
+// and whether it may bring users whom the catalog does not list.
+type Member struct {
+	Directory string            `json:"directory"`
+	Subject   string            `json:"subject"`
+	User      string            `json:"user"`
+	Groups    []string          `json:"groups,omitempty"` // of the directory, by its ids: those that the catalog named then
+	Said      lockkeeper.Moment `json:"said"`             // when the directory said so
+}
+
+// Bounds of members.
+const (
+	maxMembers      = 50_000
+	maxMemberGroups = 1000
+	// memberLife is how long an account is remembered of which nothing was heard.
+	// Past it the account may come again and gets its user back by its name.
+	memberLife = 400 * 24 * time.Hour
+)
+
+func memberKey(directory, subject string) string { return directory + " " + subject }
+
+// membersSubject is under what the journal lists what directories said.
+const membersSubject = "members"
+
+// memberSaid is what a directory said about an account at a sign-in.
+type memberSaid struct {
+	one
+	Member   Member `json:"member"`
+	Revision int    `json:"revision"`
+}
+
+func (*memberSaid) kind() string { return "member.said" }
+func (ev *memberSaid) subjects() []string {
+	return []string{"user/" + ev.Member.User, membersSubject}
+}
+func (ev *memberSaid) apply(s *State, e Entry) error {
+	m := ev.Member
+	if s.Members[memberKey(m.Directory, m.Subject)] == nil && len(s.Members) >= maxMembers {
+		for key, o := range s.Members {
+			if e.Time.Sub(o.Said) > memberLife {
+				delete(s.Members, key)
+			}
+		}
+	}
+	s.Members[memberKey(m.Directory, m.Subject)] = &m
+	return nil
+}
+
+// rejoins marks what changes who is in which group.
+func (*memberSaid) rejoins() {}
+
+// A rejoiner is an event after which the rules are joined anew with what
+// directories said.
+type rejoiner interface{ rejoins() }
+
+// joined are the rules of the catalog together with what directories said.
+func (r *Rules) joined(members map[string]*Member) *Rules {
+	own := r
+	if r.own != nil {
+		own = r.own
+	}
+	var brought []catalog.User
+	var said []access.Membership
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		m := members[key]
+		d, binds := bindsMember(own.Catalog, m)
+		if !binds {
+			continue
+		}
+		if _, listed := own.Catalog.Users[m.User]; !listed {
+			brought = append(brought, catalog.User{Name: m.User})
+		}
+		if groups := groupsHere(d, m.Groups); len(groups) > 0 {
+			said = append(said, access.Membership{User: m.User, Groups: groups, Until: m.Said.Add(d.GroupLimit())})
+		}
+	}
+	if len(brought) == 0 && len(said) == 0 {
+		return own
+	}
+	j := &Rules{Catalog: r.Catalog, own: own, brought: brought, bare: r.bare}
+	if r.own == nil || !slices.EqualFunc(brought, r.brought, func(a, b catalog.User) bool { return a.Name == b.Name }) {
+		j.Catalog, j.bare = own.Catalog.Joined(brought), own.Access
+		if len(brought) > 0 {
+			j.bare = access.New(j.Catalog)
+		}
+	}
+	j.Access = j.bare.With(said)
+	return j
+}
+
+// bindsMember reports whether an account of a directory is the user's that it
+// signs in as, by the catalog: the user lists it, or there is no such user in the
+// catalog and the directory may bring some.
+func bindsMember(c *catalog.Catalog, m *Member) (catalog.Directory, bool) {
+	d, known := c.Directories[m.Directory]
+	if !known {
+		return d, false
+	}
+	if u, listed := c.SignsIn(m.Directory, m.Subject); listed {
+		return d, u.Name == m.User
+	}
+	_, taken := c.Users[m.User]
+	return d, d.Admit && !taken
+}
+
+// groupsHere are the groups of the catalog that the groups of a directory are.
+func groupsHere(d catalog.Directory, ids []string) []string {
+	var out []string
+	for _, g := range d.Groups {
+		if slices.Contains(ids, g.ID) && !slices.Contains(out, g.Group) {
+			out = append(out, g.Group)
+		}
+	}
+	return out
+}
+
+// A Said is what a directory vouches for at a sign-in.
+type Said struct {
+	Directory     string
+	Subject       string            // what it calls the account for ever
+	Name          string            // what the person is called there; only a wish
+	Groups        []string          // ids of its groups
+	At            lockkeeper.Moment // when it said so
+	Authenticated lockkeeper.Moment // when the person last showed a credential there
+	Strong        bool              // with more than a password
+}
+
+// startDirectorySession signs a person in for whom a directory vouches.
+type startDirectorySession struct {
+	Session Session
+	Said    Said
+}
+
+func (startDirectorySession) name() string { return "session.start" }
+func (c startDirectorySession) about() string {
+	return "member/" + memberKey(c.Said.Directory, c.Said.Subject)
+}
+
+func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	d, known := w.rules.Catalog.Directories[c.Said.Directory]
+	if !known {
+		return nil, nil, lockkeeper.Unauthenticated.Errorf("directory_unknown", "The catalog has no directory %.63q.", c.Said.Directory).WithNext("Choose another one: lockkeeper login")
+	}
+	m := Member{Directory: d.Name, Subject: c.Said.Subject, Said: c.Said.At}
+	if now.Before(m.Said) {
+		m.Said = now
+	}
+	for _, g := range d.Groups {
+		if slices.Contains(c.Said.Groups, g.ID) && !slices.Contains(m.Groups, g.ID) {
+			m.Groups = append(m.Groups, g.ID)
+		}
+	}
+	var err error
+	if m.User, err = w.userOf(d, c.Said); err != nil {
+		return nil, nil, err
+	}
+	if u := w.rules.Catalog.Users[m.User]; u.Off || u.Automation {
+		return nil, nil, lockkeeper.Unauthenticated.Errorf("user_off", "The user %s may not sign in.", m.User).
+			WithNext("Ask an access administrator to switch the user on in the catalog.")
+	}
+	if err := w.held(m.User); err != nil {
+		return nil, nil, err
+	}
+	s := c.Session
+	s.User, s.Directory, s.Subject, s.Strong = m.User, d.Name, m.Subject, c.Said.Strong
+	s.Started, s.Expires, s.Used, s.Idle = now, now.Add(d.LongestSession()), now, d.IdleLimit()
+	if s.Authenticated = c.Said.Authenticated; now.Before(s.Authenticated) {
+		s.Authenticated = now
+	}
+	return []event{&memberSaid{Member: m, Revision: w.Revision.Number}, &sessionStarted{Session: s}}, s, nil
+}
+
+// userOf is the user that an account of a directory signs in as: the one who lists
+// it; or, where the directory may bring users, the one that it signed in as before,
+// or a new one.
+func (w *world) userOf(d catalog.Directory, said Said) (string, error) {
+	if u, listed := w.rules.Catalog.SignsIn(d.Name, said.Subject); listed {
+		return u.Name, nil
+	}
+	if !d.Admit {
+		return "", lockkeeper.Unauthenticated.Errorf("sign_in_unknown", "The account %s at %s is no user's.", said.Subject, d.Name).
+			WithNext("Ask an access administrator to list it under the user: signIns: [{directory: %s, subject: %q}]", d.Name, said.Subject)
+	}
+	m := w.Members[memberKey(d.Name, said.Subject)]
+	if m != nil {
+		if _, binds := bindsMember(w.rules.ofCatalog(), m); binds {
+			return m.User, nil
+		}
+	}
+	if m == nil && len(w.Members) >= maxMembers && !w.forgettable(said.At) {
+		return "", lockkeeper.Limited.Errorf("members_many", "Directories have brought %d accounts, and no more are taken.", len(w.Members)).
+			WithNext("Let the directory sign in only those who are assigned to Lockkeeper there.")
+	}
+	return w.freeName(d.Name, said), nil
+}
+
+func (w *world) forgettable(now lockkeeper.Moment) bool {
+	for _, m := range w.Members {
+		if now.Sub(m.Said) > memberLife {
+			return true
+		}
+	}
+	return false
+}
+
+// freeName is a name for a new user: what the person is called at the directory,
+// if nobody here is or was called so, or one made of the account's own name for
+// ever.
+func (w *world) freeName(directory string, said Said) string {
+	wish, _, _ := strings.Cut(strings.ToLower(said.Name), "@")
+	wish = strings.Trim(strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			return c
+		case c == '.' || c == '_' || c == '-' || c == ' ':
+			return '-'
+		}
+		return -1
+	}, wish), "-")
+	if lockkeeper.CheckName(wish) == nil && !w.nameTaken(wish) {
+		return wish
+	}
+	sum := lockkeeper.DigestOf([]byte("lockkeeper.member.v1\n" + memberKey(directory, said.Subject)))
+	return fmt.Sprintf("%.40s-%s", directory, sum.Hex()[:20])
+}
+
+// nameTaken reports whether somebody else is called so: a user, a person, an
+// account, or a member, also one that counts for nobody now.
+func (w *world) nameTaken(name string) bool {
+	if _, is := w.rules.Catalog.Users[name]; is || w.Accounts[name] != nil {
+		return true
+	}
+	for _, u := range w.rules.Catalog.Users {
+		if string(u.Who()) == name {
+			return true
+		}
+	}
+	for _, m := range w.Members {
+		if m.User == name {
+			return true
+		}
+	}
+	return false
+}
+
+// keepsMembers refuses a catalog that gives the name of somebody whom a directory
+// brought to somebody else, or his account to a user of another name: what is open
+// in his name would be another person's, or his own twice.
+func (w *world) keepsMembers(new *catalog.Catalog) error {
+	for _, key := range slices.Sorted(maps.Keys(w.Members)) {
+		m := w.Members[key]
+		if _, own := w.rules.ofCatalog().Users[m.User]; own {
+			continue
+		}
+		lists, listed := new.SignsIn(m.Directory, m.Subject)
+		_, taken := new.Users[m.User]
+		switch {
+		case listed && lists.Name != m.User:
+			return lockkeeper.Conflict.Errorf("sign_in_bound", "The account %s at %s signs in as %s already, and this catalog gives it to %s.", m.Subject, m.Directory, m.User, lists.Name).
+				WithNext("Call the user %s.", m.User).WithField("User " + lists.Name + ": signIns")
+		case taken && !listed:
+			return lockkeeper.Conflict.Errorf("user_name_taken", "The user %s is somebody whom the directory %s brought, and this catalog gives the name to a user who does not list that account.", m.User, m.Directory).
+				WithNext("Choose another name, or list the account: signIns: [{directory: %s, subject: %q}]", m.Directory, m.Subject).WithField("User " + m.User)
+		}
+	}
+	return nil
+}
+
+// sessionUsed says that a session was used: its idle time begins anew. A session
+// has one such entry in a quarter of its idle time at most.
+type sessionUsed struct {
+	one
+	ID   string `json:"id"`
+	User string `json:"user"`
+}
+
+func (*sessionUsed) kind() string          { return "session.used" }
+func (ev *sessionUsed) subjects() []string { return []string{"user/" + ev.User} }
+func (ev *sessionUsed) apply(s *State, e Entry) error {
+	if session := s.Sessions[ev.ID]; session != nil {
+		used := *session
+		used.Used = e.Time
+		s.Sessions[ev.ID] = &used
+	}
+	return nil
+}
+
+// useSession writes down that the caller's session is in use.
+type useSession struct{}
+
+func (useSession) name() string  { return "session.use" }
+func (useSession) about() string { return "" }
+func (useSession) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if s := w.Sessions[by.Session]; s == nil || !s.unmarked(now) {
+		return nil, nil, nil
+	}
+	return []event{&sessionUsed{ID: by.Session, User: by.User}}, nil, nil
+}
+
+// sessionOver says why a session holds no more at now by its own bounds and by whoever
+// vouched for it; "": it holds.
+func (w *world) sessionOver(s *Session, now lockkeeper.Moment) string {
+	switch {
+	case !now.Before(s.Expires):
+		return "The session has ended."
+	case s.Idle > 0 && !now.Before(s.Used.Add(s.Idle)):
+		return fmt.Sprintf("The session was not used for %s.", s.Idle)
+	case s.Directory == "":
+		return ""
+	}
+	if _, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: s.Directory, Subject: s.Subject, User: s.User}); !binds {
+		return "The account that signed in is the user's no more."
+	}
+	return ""
+}
+
+// unmarked reports whether the use of a session is to be written down.
+func (s *Session) unmarked(now lockkeeper.Moment) bool {
+	return s.Idle > 0 && now.Sub(s.Used) >= s.Idle/4
+}
+
+// SignInBy starts a session for a person for whom a directory vouches. The secret
+// goes to the person and is kept nowhere else.
+func (k *Keeper) SignInBy(ctx context.Context, said Said) (secret string, s Session, err error) {
+	id := newID("s")
+	secret = newSecret("lkp_" + strings.TrimPrefix(id, "s-") + "_")
+	s, err = do[Session](ctx, k, Caller{}, "", startDirectorySession{Session{ID: id, Secret: secretDigest(secret)}, said})
+	return secret, s, err
+}
