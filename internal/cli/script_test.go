@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,11 +18,55 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/internal/lktest"
+	"github.com/lockkeeper/lockkeeper/internal/lktest/provider"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }, "browse": browse})
+}
+
+// browse is a browser (BROWSER=browse) in which the person SIGN_IN_AS signs in. With
+// USER_CODE it enters that code at the address first, and then says ANSWER.
+func browse() {
+	b, name := provider.NewBrowser(screen{}), os.Getenv("SIGN_IN_AS")
+	address := os.Args[1]
+	if code := os.Getenv("USER_CODE"); code == "" {
+		b.SignIn(address, name)
+		return
+	}
+	page := b.Enter(address, url.Values{"user_code": {os.Getenv("USER_CODE")}, "directory": {"corp"}}, name)
+	if page.Status == http.StatusOK {
+		secret := regexp.MustCompile(`name="secret" value="([^"]*)"`).FindStringSubmatch(page.Body)
+		if secret == nil {
+			screen{}.Fatalf("no question: %s", page.Body)
+		}
+		page = b.Post(address+"/confirm", url.Values{"secret": {secret[1]}, "answer": {os.Getenv("ANSWER")}})
+	}
+	fmt.Println(page.Status, page.Body)
+}
+
+// A screen shows what went wrong.
+type screen struct{}
+
+func (screen) Helper()                   {}
+func (screen) Fatal(a ...any)            { fmt.Fprintln(os.Stderr, a...); os.Exit(1) }
+func (screen) Fatalf(f string, a ...any) { screen{}.Fatal(fmt.Sprintf(f, a...)) }
+
+// directory starts an OpenID provider that knows anna, who is in the group
+// g-managers, and puts its address into the place of DIRECTORY in the files named.
+// The secret of its client is put into the folder secrets.
+func directory(ts *testscript.TestScript, _ bool, files []string) {
+	p, err := provider.Open(ts.Getenv("LOCKKEEPER_SERVER") + "/sign-in/callback/corp")
+	ts.Check(err)
+	ts.Defer(p.Stop)
+	p.Add("id-anna", "anna@example.com", map[string]any{"groups": []string{"g-managers"}})
+	p.Add("id-eve", "eve@example.com", nil)
+	ts.Check(os.MkdirAll(ts.MkAbs("secrets"), 0o700))
+	ts.Check(os.WriteFile(ts.MkAbs("secrets/corp"), []byte(p.Secret+"\n"), 0o600))
+	for _, name := range files {
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(strings.ReplaceAll(ts.ReadFile(name), "DIRECTORY", p.URL)), 0o644))
+	}
 }
 
 // TestScripts plays the scripts of testdata with the real command and, where a
@@ -33,7 +79,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LOCKKEEPER_SESSION_FILE", filepath.Join(e.WorkDir, "session.json"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job, "directory": directory},
 	})
 }
 
@@ -87,7 +133,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	address := l.Addr().String()
 	ts.Check(l.Close())
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
-	cmd := exec.CommandContext(ctx, "lockkeeper", "serve", "--data", ts.MkAbs("data"), "--listen", address)
+	cmd := exec.CommandContext(ctx, "lockkeeper", "serve", "--data", ts.MkAbs("data"), "--listen", address, "--directory-secrets", ts.MkAbs("secrets"))
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
 	cmd.Path = lookIn(ts.Getenv("PATH"))
 	cmd.Err = nil

@@ -39,13 +39,22 @@ type Provider struct {
 // Client is the id of the one client.
 const Client = "lockkeeper"
 
-// Start starts a provider whose client may be sent back to redirects. It ends with
-// the test.
+// Start is Open for a test, which the provider ends with.
 func Start(t testing.TB, redirects ...string) *Provider {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := Open(redirects...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Open starts a provider whose client may be sent back to redirects.
+func Open(redirects ...string) (*Provider, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
 	}
 	p := &Provider{URL: "http://" + l.Addr().String(), Secret: "secret of the client"}
 	users := &people{all: map[string]*account{}}
@@ -53,7 +62,7 @@ func Start(t testing.TB, redirects ...string) *Provider {
 	made, err := op.NewProvider(&op.Config{CryptoKey: sha256.Sum256([]byte("test")), CryptoKeyId: "key1", CodeMethodS256: true, AuthMethodPost: true}, p.store, op.StaticIssuer(p.URL),
 		op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login/username", func(w http.ResponseWriter, r *http.Request) {
@@ -71,8 +80,7 @@ func Start(t testing.TB, redirects ...string) *Provider {
 	mux.Handle("/", made)
 	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go p.server.Serve(l)
-	t.Cleanup(p.Stop)
-	return p
+	return p, nil
 }
 
 // Stop takes the provider away.
@@ -194,16 +202,23 @@ func (r *authRequest) GetAMR() []string {
 }
 func (r *authRequest) GetAuthTime() time.Time { return r.AuthRequest.GetAuthTime().Add(-r.age) }
 
+// A T is told what went wrong; a testing.TB is one.
+type T interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // A Browser keeps cookies and follows where it is sent, one step at a time.
 type Browser struct {
-	t      testing.TB
+	t      T
 	client *http.Client
 	// On, if set, may change each address before the browser goes there; "" stops.
 	On func(*url.URL) string
 }
 
 // NewBrowser makes a browser without any cookies.
-func NewBrowser(t testing.TB) *Browser {
+func NewBrowser(t T) *Browser {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -226,7 +241,17 @@ var loginID = regexp.MustCompile(`name="id" value="([^"]*)"`)
 // name, until a page comes that is none of a provider.
 func (b *Browser) SignIn(address, name string) Page {
 	b.t.Helper()
-	p := b.Get(address)
+	return b.login(b.Get(address), name)
+}
+
+// Enter is SignIn from a form that is sent to an address.
+func (b *Browser) Enter(address string, form url.Values, name string) Page {
+	b.t.Helper()
+	return b.login(b.Post(address, form), name)
+}
+
+func (b *Browser) login(p Page, name string) Page {
+	b.t.Helper()
 	if !strings.HasSuffix(p.URL.Path, "/login/username") {
 		return p
 	}
