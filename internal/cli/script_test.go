@@ -32,18 +32,16 @@ func browse() {
 	b, name := provider.NewBrowser(screen{}), os.Getenv("SIGN_IN_AS")
 	address := os.Args[1]
 	if code := os.Getenv("USER_CODE"); code == "" {
-		b.SignIn(address, name)
+		b.Answer(b.SignIn(address, name), "/sign-in/confirm", "yes")
 		return
 	}
 	page := b.Enter(address, url.Values{"user_code": {os.Getenv("USER_CODE")}, "directory": {"corp"}}, name)
 	if page.Status == http.StatusOK {
-		secret := regexp.MustCompile(`name="secret" value="([^"]*)"`).FindStringSubmatch(page.Body)
-		if secret == nil {
-			screen{}.Fatalf("no question: %s", page.Body)
-		}
-		page = b.Post(address+"/confirm", url.Values{"secret": {secret[1]}, "answer": {os.Getenv("ANSWER")}})
+		page = b.Answer(page, "/device/confirm", os.Getenv("ANSWER"))
 	}
-	fmt.Println(page.Status, page.Body)
+	if page.Status != http.StatusOK {
+		screen{}.Fatal(page.Status, page.Body)
+	}
 }
 
 // A screen shows what went wrong.

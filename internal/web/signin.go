@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	_ "embed"
 	"encoding/base64"
+	"fmt"
 	"html/template"
 	"maps"
 	"net/http"
@@ -28,9 +29,11 @@ import (
 // Signing in with a directory. The server is the directory's client; the command
 // line is the server's. The command line listens on a loopback port and opens the
 // browser here (RFC 8252); the server sends the browser to the directory and takes
-// its answer; then it sends the browser to the loopback port with a code that the
-// command line alone can turn into a session, because it alone knows what the
-// challenge was made of (RFC 7636). A machine without a browser shows a code that
+// its answer; the person says that it was he who ran the command line, since any
+// page may send a browser here and any program may listen on a loopback port; then
+// it sends the browser to that port with a code that the command line alone can turn
+// into a session, because it alone knows what the challenge was made of (RFC 7636).
+// A machine without a browser shows a code that
 // is entered in one elsewhere (RFC 8628, in device.go).
 //
 // What is under way is kept in memory: a server that is started again has
@@ -54,6 +57,13 @@ type listener struct {
 	challenge string // S256 of its verifier
 }
 
+// A confirmation asks the person whether a command line is his.
+type confirmation struct {
+	person identity.Person
+	back   listener
+	ends   time.Time
+}
+
 // A pass is what somebody may turn into a session once.
 type pass struct {
 	person    identity.Person
@@ -71,27 +81,33 @@ const (
 // underway is what is under way. A goroutine holds its lock only to look and to
 // put.
 type underway struct {
-	mu       sync.Mutex
-	attempts map[string]*attempt // by state
-	passes   map[[sha256.Size]byte]*pass
-	devices  map[[sha256.Size]byte]*device // by what the machine asks with
-	codes    map[string]*device            // by what the person enters
+	mu        sync.Mutex
+	attempts  map[string]*attempt // by state
+	questions map[[sha256.Size]byte]*confirmation
+	passes    map[[sha256.Size]byte]*pass
+	devices   map[[sha256.Size]byte]*device // by what the machine asks with
+	codes     map[string]*device            // by what the person enters
 }
 
 func newUnderway() *underway {
-	return &underway{attempts: map[string]*attempt{}, passes: map[[sha256.Size]byte]*pass{}, devices: map[[sha256.Size]byte]*device{}, codes: map[string]*device{}}
+	return &underway{attempts: map[string]*attempt{}, questions: map[[sha256.Size]byte]*confirmation{}, passes: map[[sha256.Size]byte]*pass{}, devices: map[[sha256.Size]byte]*device{}, codes: map[string]*device{}}
 }
 
 // tidy forgets what is over, and reports whether there is room for one more.
 func (u *underway) tidy(now time.Time) bool {
-	if len(u.attempts)+len(u.devices) < maxAttempts {
+	if u.count() < maxAttempts {
 		return true
 	}
+	maps.DeleteFunc(u.questions, func(_ [sha256.Size]byte, q *confirmation) bool { return !now.Before(q.ends) })
 	maps.DeleteFunc(u.attempts, func(_ string, a *attempt) bool { return !now.Before(a.ends) })
 	maps.DeleteFunc(u.passes, func(_ [sha256.Size]byte, p *pass) bool { return !now.Before(p.ends) })
 	maps.DeleteFunc(u.devices, func(_ [sha256.Size]byte, d *device) bool { return !now.Before(d.ends) })
 	maps.DeleteFunc(u.codes, func(_ string, d *device) bool { return !now.Before(d.ends) })
-	return len(u.attempts)+len(u.devices) < maxAttempts
+	return u.count() < maxAttempts
+}
+
+func (u *underway) count() int {
+	return len(u.attempts) + len(u.questions) + len(u.passes) + len(u.devices)
 }
 
 // take removes an attempt: its state can be answered once.
@@ -261,22 +277,55 @@ func (s *Server) finishSignIn(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.confirmDevice(w, a.device, person)
 	}
-	to := url.Values{"state": {a.back.state}}
 	if err != nil {
-		p := s.problem(r.Context(), err)
-		to.Set("error", p.Code)
-		to.Set("detail", p.Detail)
-		to.Set("next", p.Next)
-		to.Set("status", strconv.Itoa(p.Status))
-	} else {
-		code := randomText()
-		s.underway.mu.Lock()
-		s.underway.passes[sha256.Sum256([]byte(code))] = &pass{person, a.back.challenge, time.Now().Add(passLife)}
-		s.underway.mu.Unlock()
-		to.Set("code", code)
+		a.back.refuse(w, r, s.problem(r.Context(), err))
+		return nil
 	}
-	http.Redirect(w, r, "http://127.0.0.1:"+strconv.Itoa(a.back.port)+"/?"+to.Encode(), http.StatusSeeOther)
+	secret := randomText()
+	s.underway.mu.Lock()
+	s.underway.questions[sha256.Sum256([]byte(secret))] = &confirmation{person, *a.back, time.Now().Add(attemptLife)}
+	s.underway.mu.Unlock()
+	s.page(w, http.StatusOK, page{Title: "Sign in the command line?", Method: "post", Action: "/sign-in/confirm", Choice: "answer",
+		Lines:  []string{fmt.Sprintf("A command line on this machine will be signed in as you (%s).", cmp.Or(person.Name, person.Subject)), "Say yes only if you have just run lockkeeper login."},
+		Hidden: []hidden{{"secret", secret}}, Choices: []choice{{"yes", "Yes, I ran it"}, {"no", "No"}}})
 	return nil
+}
+
+// confirmSignIn takes the person's answer.
+func (s *Server) confirmSignIn(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.form(w, r, "secret", "answer")
+	if err != nil {
+		return err
+	}
+	sum, code := sha256.Sum256([]byte(f["secret"])), randomText()
+	s.underway.mu.Lock()
+	q := s.underway.questions[sum]
+	delete(s.underway.questions, sum)
+	open := q != nil && time.Now().Before(q.ends)
+	if open && f["answer"] == "yes" {
+		s.underway.passes[sha256.Sum256([]byte(code))] = &pass{q.person, q.back.challenge, time.Now().Add(passLife)}
+	}
+	s.underway.mu.Unlock()
+	switch {
+	case !open:
+		return lockkeeper.Unauthenticated.Errorf("state_wrong", "No command line waits for this answer.").WithNext("Run: lockkeeper login")
+	case f["answer"] != "yes":
+		q.back.refuse(w, r, s.problem(r.Context(), lockkeeper.Forbidden.Errorf("access_denied", "The person at the browser said that this command line is not his.").WithNext("Run: lockkeeper login")))
+	default:
+		q.back.send(w, r, url.Values{"code": {code}})
+	}
+	return nil
+}
+
+// send sends the browser to the command line.
+func (l listener) send(w http.ResponseWriter, r *http.Request, values url.Values) {
+	values.Set("state", l.state)
+	http.Redirect(w, r, "http://127.0.0.1:"+strconv.Itoa(l.port)+"/?"+values.Encode(), http.StatusSeeOther)
+}
+
+// refuse lets the command line say why nobody is signed in.
+func (l listener) refuse(w http.ResponseWriter, r *http.Request, p *api.Problem) {
+	l.send(w, r, url.Values{"error": {p.Code}, "detail": {p.Detail}, "next": {p.Next}, "status": {strconv.Itoa(p.Status)}})
 }
 
 func (s *Server) sameBrowser(r *http.Request, state string, a *attempt) bool {
@@ -381,6 +430,7 @@ func (s *Server) registerSignIn(mux *http.ServeMux) {
 	same := http.NewCrossOriginProtection()
 	mux.HandleFunc("GET /sign-in", s.browsed(s.startSignIn))
 	mux.HandleFunc("GET /sign-in/callback/{directory}", s.browsed(s.finishSignIn))
+	mux.Handle("POST /sign-in/confirm", same.Handler(s.browsed(s.confirmSignIn)))
 	mux.HandleFunc("GET /device", s.browsed(s.enterDevice))
 	mux.Handle("POST /device", same.Handler(s.browsed(s.startDevice)))
 	mux.Handle("POST /device/confirm", same.Handler(s.browsed(s.allowDevice)))

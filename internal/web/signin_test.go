@@ -78,6 +78,12 @@ func stopAtTerminal(to *url.URL) string {
 	return to.String()
 }
 
+// signIn signs in in the browser, and says that the command line is his.
+func (c *terminal) signIn(address, name string) provider.Page {
+	c.w.t.Helper()
+	return c.browser.Answer(c.browser.SignIn(address, name), "/sign-in/confirm", "yes")
+}
+
 func (c *terminal) address(more string) string {
 	sum := sha256.Sum256([]byte(c.verifier))
 	q := url.Values{"port": {"45555"}, "state": {c.state}, "challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}}
@@ -99,7 +105,7 @@ func (c *terminal) redeem(p provider.Page) (api.Session, error) {
 func (w *world) signedIn(name string) (api.Session, api.Client) {
 	w.t.Helper()
 	c := w.terminal()
-	s, err := c.redeem(c.browser.SignIn(c.address(""), name))
+	s, err := c.redeem(c.signIn(c.address(""), name))
 	w.must(err)
 	return s, api.Client{Server: w.server.URL, Bearer: s.Secret}
 }
@@ -206,7 +212,7 @@ func TestDirectoryTakenAway(t *testing.T) {
 	}
 	w.must(eve.Call(ctx, "GET", "/sessions", nil, nil))
 	c := w.terminal()
-	if _, err := c.redeem(c.browser.SignIn(c.address(""), "anna@example.com")); code(err) != "sign_in_unknown" || !strings.Contains(lockkeeper.RefusalOf(err).Next, `signIns: [{directory: corp, subject: "id-ann"}]`) {
+	if _, err := c.redeem(c.signIn(c.address(""), "anna@example.com")); code(err) != "sign_in_unknown" || !strings.Contains(lockkeeper.RefusalOf(err).Next, `signIns: [{directory: corp, subject: "id-ann"}]`) {
 		t.Errorf("anna signs in: %v", err)
 	}
 	// So does the user's own list.
@@ -236,7 +242,7 @@ func TestSignInOverRestart(t *testing.T) {
 		}
 		return stopAtTerminal(to)
 	}
-	if page := c.browser.SignIn(c.address(""), "anna@example.com"); page.Status != http.StatusUnauthorized || !strings.Contains(page.Body, "state_wrong") {
+	if page := c.signIn(c.address(""), "anna@example.com"); page.Status != http.StatusUnauthorized || !strings.Contains(page.Body, "state_wrong") {
 		t.Errorf("%d %s", page.Status, page.Body)
 	}
 	var can api.Can
@@ -328,7 +334,7 @@ func TestSignInGoesWrong(t *testing.T) {
 			if i := strings.Index(c.state, "&"); i > 0 {
 				c.state, more = state[:i], state[i:]
 			}
-			page := c.browser.SignIn(c.address(more), "anna@example.com")
+			page := c.signIn(c.address(more), "anna@example.com")
 			if test.page {
 				if page.Status < 400 || !strings.Contains(page.Body, test.code) || page.URL.Host == terminalHost {
 					t.Fatalf("at %s: %d %s", page.URL, page.Status, page.Body)
@@ -381,7 +387,7 @@ func TestRedeemOnce(t *testing.T) {
 	w := newWorld(t)
 	w.directory(corp)
 	c := w.terminal()
-	page := c.browser.SignIn(c.address(""), "anna@example.com")
+	page := c.signIn(c.address(""), "anna@example.com")
 	thief := *c
 	thief.verifier = randomText()
 	if _, err := thief.redeem(page); code(err) != "sign_in_code_wrong" {
@@ -391,7 +397,7 @@ func TestRedeemOnce(t *testing.T) {
 	if _, err := c.redeem(page); code(err) != "sign_in_code_wrong" {
 		t.Errorf("after a wrong one: %v", err)
 	}
-	page = c.browser.SignIn(c.address(""), "anna@example.com")
+	page = c.signIn(c.address(""), "anna@example.com")
 	if _, err := c.redeem(page); err != nil {
 		t.Fatal(err)
 	}
@@ -404,12 +410,41 @@ func TestRedeemOnce(t *testing.T) {
 	}
 }
 
+// Nobody is signed in by an address alone: the person says so, on the server's own
+// page, once.
+func TestConfirmSignIn(t *testing.T) {
+	w := newWorld(t)
+	w.directory(corp)
+	c := w.terminal()
+	page := c.browser.SignIn(c.address(""), "anna@example.com")
+	if page.Status != http.StatusOK || !strings.Contains(page.Body, "anna@example.com") || page.URL.Host == terminalHost {
+		t.Fatalf("at %s: %d %s", page.URL, page.Status, page.Body)
+	}
+	secret := secretField.FindStringSubmatch(page.Body)[1]
+	r, err := http.NewRequest(http.MethodPost, w.server.URL+"/sign-in/confirm", strings.NewReader(url.Values{"secret": {secret}, "answer": {"yes"}}.Encode()))
+	w.must(err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", "https://attacker.example")
+	resp, err := http.DefaultClient.Do(r)
+	w.must(err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		t.Errorf("from elsewhere: %d", resp.StatusCode)
+	}
+	if no := c.browser.Answer(page, "/sign-in/confirm", "no"); no.URL.Query().Get("error") != "access_denied" {
+		t.Errorf("at %s: %d %s", no.URL, no.Status, no.Body)
+	}
+	if again := c.browser.Answer(page, "/sign-in/confirm", "yes"); again.Status != http.StatusUnauthorized || !strings.Contains(again.Body, "state_wrong") {
+		t.Errorf("after no: %d %s", again.Status, again.Body)
+	}
+}
+
 func TestStepUp(t *testing.T) {
 	w := newWorld(t)
 	p := w.directory(corp)
 	p.AMR("pwd", "mfa")
 	c := w.terminal()
-	_, err := c.redeem(c.browser.SignIn(c.address("&anew=true"), "anna@example.com"))
+	_, err := c.redeem(c.signIn(c.address("&anew=true"), "anna@example.com"))
 	w.must(err)
 	list := w.keeperSessions("anna")
 	if len(list) != 1 || !list[0].Strong || time.Since(list[0].Authenticated.Time()) > time.Minute {

@@ -266,6 +266,18 @@ func (b *Browser) login(p Page, name string) Page {
 	return b.Post(p.URL.Scheme+"://"+p.URL.Host+"/login/username", url.Values{"id": {id}, "username": {name}, "password": {Password}})
 }
 
+var questionSecret = regexp.MustCompile(`name="secret" value="([^"]*)"`)
+
+// Answer answers the question of a page of Lockkeeper's, if it asks one.
+func (b *Browser) Answer(p Page, path, answer string) Page {
+	b.t.Helper()
+	found := questionSecret.FindStringSubmatch(p.Body)
+	if p.Status != http.StatusOK || found == nil {
+		return p
+	}
+	return b.Post(p.URL.Scheme+"://"+p.URL.Host+path, url.Values{"secret": {found[1]}, "answer": {answer}})
+}
+
 // Get goes to an address and on to where it is sent.
 func (b *Browser) Get(address string) Page {
 	b.t.Helper()
