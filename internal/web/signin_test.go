@@ -255,6 +255,7 @@ func TestSignInOverRestart(t *testing.T) {
 // Every way in which a sign-in can be tampered with, or go wrong, ends without a
 // session and says why.
 func TestSignInGoesWrong(t *testing.T) {
+	w := newWorld(t)
 	for _, test := range []struct {
 		name string
 		do   func(w *world, p *provider.Provider, c *terminal)
@@ -326,8 +327,8 @@ func TestSignInGoesWrong(t *testing.T) {
 		}, "not_anew", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t)
 			p := w.directory(corp)
+			defer p.Stop()
 			c := w.terminal()
 			test.do(w, p, c)
 			state, more := c.state, ""
