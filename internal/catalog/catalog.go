@@ -27,6 +27,8 @@ type Catalog struct {
 	ActivationRules map[string]ActivationRule
 	Directories     map[string]Directory
 
+	Provisioners map[string]Provisioner
+
 	documents []Document // sorted by key
 	digest    lockkeeper.Digest
 	byID      map[PlatformID]string                 // platform account → user
@@ -157,6 +159,10 @@ func (c *Catalog) ScopeOf(k Key) lockkeeper.Scope {
 	case ActivationRuleKind:
 		if r, ok := c.ActivationRules[k.Name]; ok {
 			return r.Scope
+		}
+	case ProvisionerKind:
+		if p, ok := c.Provisioners[k.Name]; ok {
+			return p.Scope
 		}
 	}
 	return lockkeeper.Root

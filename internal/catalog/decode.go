@@ -44,6 +44,8 @@ var blanks = map[Kind]func() any{
 
 	ActivationRuleKind: func() any { return new(ActivationRule) },
 	DirectoryKind:      func() any { return new(Directory) },
+
+	ProvisionerKind: func() any { return new(Provisioner) },
 }
 
 func kindNames() []string {

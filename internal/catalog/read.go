@@ -118,6 +118,7 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 	c := &Catalog{
 		Projects: map[string]Project{}, Users: map[string]User{}, Groups: map[string]Group{}, Roles: map[string]Role{},
 		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{}, ActivationRules: map[string]ActivationRule{}, Directories: map[string]Directory{},
+		Provisioners: map[string]Provisioner{},
 		Pipelines:    map[lockkeeper.Scope]Pipeline{},
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
@@ -166,6 +167,8 @@ func (c *Catalog) put(r *resource) {
 		c.ActivationRules[v.Name] = *v
 	case *Directory:
 		c.Directories[v.Name] = *v
+	case *Provisioner:
+		c.Provisioners[v.Name] = *v
 	case *Pipeline:
 		c.Pipelines[lockkeeper.PipelineScope(v.Project, v.Name)] = *v
 	case *Environment:

@@ -25,6 +25,8 @@ const (
 
 	ActivationRuleKind Kind = "ActivationRule"
 	DirectoryKind      Kind = "Directory"
+
+	ProvisionerKind Kind = "Provisioner"
 )
 
 // A Key names one resource of a catalog. Project is "" for the kinds that

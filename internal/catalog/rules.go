@@ -136,6 +136,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.activationRule(r, value)
 		case *Directory:
 			v.directory(r, value)
+		case *Provisioner:
+			v.provisioner(r, value)
 		case *Pipeline:
 			v.pipeline(r, value)
 		case *Environment:

@@ -120,4 +120,5 @@ var enums = map[string]func() []string{
 	"Freeze.Actions":  func() []string { return []string{"deploy", "rollback"} },
 	"Freeze.Callers":  func() []string { return []string{PeopleCaller, AutomationCaller} },
 	"Claim.Fact":      MappableFacts,
+	"SSH.Extensions":  SSHExtensions,
 }

@@ -153,6 +153,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Directories, new.Directories, k.Name); was || is {
 			w.directory(a, was, b, is)
 		}
+	case ProvisionerKind:
+		if a, was, b, is := pair(old.Provisioners, new.Provisioners, k.Name); is {
+			w.provisioner(a, was, b)
+		}
 	case RoleKind:
 		if a, was, b, is := pair(old.Roles, new.Roles, k.Name); was && is {
 			w.role(a, b)

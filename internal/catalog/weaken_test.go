@@ -33,6 +33,14 @@ checks:
 ---
 {kind: Environment, name: spare, project: shop, tier: development}
 ---
+{kind: Provisioner, name: database, role: little, scope: /projects/shop, postgresql: {roles: [reading]}}
+---
+{kind: Provisioner, name: hosts, role: little, scope: /projects/shop, ssh: {principals: [ops], lifetime: 10m, extensions: [permit-pty]}}
+---
+{kind: Provisioner, name: cloud, role: little, scope: /projects/shop, azure: {tenant: 11111111-1111-4111-8111-111111111111, client: 22222222-2222-4222-8222-222222222222, resource: /subscriptions/33333333-3333-4333-8333-333333333333/resourceGroups/shop, roleDefinition: 0b5fe924-9a61-425c-96af-cfe6e287ca2d, principals: [{user: bob, id: 44444444-4444-4444-8444-444444444444}]}}
+---
+{kind: Provisioner, name: hook, role: little, scope: /projects/shop, webhook: {url: "https://hook.example.com"}}
+---
 {kind: Freeze, name: quiet, scope: /projects/shop, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}
 ---
 {kind: Role, name: little, title: t, actions: [deployments/read, catalog/read], notActions: [catalog/read]}
@@ -297,7 +305,7 @@ func structFields() []string {
 // TestFieldsAreJudged fails for a field that nobody has judged, so that a new
 // one cannot be forgotten, and for a judgement that says nothing.
 func TestFieldsAreJudged(t *testing.T) {
-	all, fields := judgements(), structFields()
+	all, fields := everyJudgement(), structFields()
 	for _, field := range fields {
 		j, ok := all[field]
 		said := 0
@@ -324,7 +332,7 @@ func TestWeakens(t *testing.T) {
 	if d := Explain(old, read(strictRules)); len(d) != 0 {
 		t.Fatalf("nothing changed, and Explain says %v", d)
 	}
-	all := judgements()
+	all := everyJudgement()
 	for _, field := range slices.Sorted(maps.Keys(all)) {
 		for _, e := range slices.Concat(all[field].weaker, all[field].not) {
 			weak := slices.Contains(all[field].weaker, e)
@@ -358,7 +366,8 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		text           string
 		added, removed bool // weaken
 	}{
-		ProjectKind: {{"{kind: Project, name: z}", false, false}},
+		ProjectKind:     {{"{kind: Project, name: z}", false, false}},
+		ProvisionerKind: {{"{kind: Provisioner, name: z, role: little, scope: /, webhook: {url: 'https://z.example.com'}}", true, false}},
 		UserKind: {{"{kind: User, name: z}", false, false}, {"{kind: User, name: z, person: one}", false, false}, {"{kind: User, name: z, automation: true, off: true}", false, false},
 			{"{kind: User, name: z, ids: [{provider: ci, id: 9}]}", true, true}},
 		GroupKind:      {{"{kind: Group, name: z}", false, false}, {"{kind: Group, name: z, users: [one]}", true, false}},

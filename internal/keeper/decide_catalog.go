@@ -74,7 +74,8 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.RoleKind: lockkeeper.WriteAccess, catalog.AssignmentKind: lockkeeper.WriteAccess, catalog.ProviderKind: lockkeeper.WritePipelines,
 	catalog.PipelineKind: lockkeeper.WritePipelines, catalog.EnvironmentKind: lockkeeper.WriteEnvironments,
 	catalog.IdentityKind: lockkeeper.WriteIdentities, catalog.FreezeKind: lockkeeper.WriteFreezes, catalog.ActivationRuleKind: lockkeeper.WriteAccess,
-	catalog.DirectoryKind: lockkeeper.WriteAccess,
+	catalog.DirectoryKind:   lockkeeper.WriteAccess,
+	catalog.ProvisionerKind: lockkeeper.WriteAccess,
 }
 
 // mayChange judges one change. A resource that moves is a change at its old
