@@ -29,6 +29,7 @@ type Request struct {
 	Ticket   string              `json:"ticket,omitempty"`
 	Digest   lockkeeper.Digest   `json:"digest"` // of all of the above: what an approval is for
 	Opened   lockkeeper.Moment   `json:"opened"`
+	Opens    []Opening           `json:"opens,omitempty"` // provisioners that it opens, beside the actions
 	Deadline lockkeeper.Moment   `json:"deadline"`        // until when it may be approved and begun
 	Terms    []catalog.Check     `json:"terms,omitempty"` // approvals that the rules asked for when it was made
 	Votes    []Vote              `json:"votes,omitempty"`
@@ -44,6 +45,7 @@ type Activation struct {
 	Scope   lockkeeper.Scope    `json:"scope"`
 	Reason  string              `json:"reason,omitempty"`
 	Ticket  string              `json:"ticket,omitempty"`
+	Opens   []Opening           `json:"opens,omitempty"`
 	Started lockkeeper.Moment   `json:"started"`
 	Ends    lockkeeper.Moment   `json:"ends"`
 	Seq     int64               `json:"seq"`
@@ -59,8 +61,12 @@ const (
 
 // digest is what an approval of the request is for.
 func (r Request) digest() (lockkeeper.Digest, error) {
-	b, err := lockkeeper.Canonical(map[string]any{"request": r.ID, "user": r.User, "role": r.Role, "actions": r.Actions, "scope": r.Scope,
-		"seconds": int64(r.For / time.Second), "reason": r.Reason, "ticket": r.Ticket})
+	ask := map[string]any{"request": r.ID, "user": r.User, "role": r.Role, "actions": r.Actions, "scope": r.Scope,
+		"seconds": int64(r.For / time.Second), "reason": r.Reason, "ticket": r.Ticket}
+	if len(r.Opens) > 0 {
+		ask["opens"] = r.Opens
+	}
+	b, err := lockkeeper.Canonical(ask)
 	if err != nil {
 		return "", err
 	}

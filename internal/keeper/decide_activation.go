@@ -87,6 +87,11 @@ func (w *world) unwidened(r *Request) lockkeeper.Decision {
 			return d
 		}
 	}
+	if p := w.opensMore(r); p != "" {
+		d.Verdict, d.Code = lockkeeper.Fail, "role_widened"
+		d.Sentence = fmt.Sprintf("It would open the provisioner %s since, which was not asked for in this form.", p)
+		d.Next = "Ask again."
+	}
 	return d
 }
 
@@ -124,7 +129,7 @@ func (c openRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 	}
 	d := w.demandsOn(c.Role, c.Scope)
 	r := Request{ID: c.ID, User: by.User, Persons: w.persons(by.User), Role: c.Role, Actions: w.rules.Access.RoleActions(c.Role), Scope: c.Scope, For: c.For,
-		Reason: c.Reason, Ticket: c.Ticket, Opened: now, Deadline: now.Add(d.patience), Terms: d.approvals}
+		Reason: c.Reason, Ticket: c.Ticket, Opened: now, Deadline: now.Add(d.patience), Terms: d.approvals, Opens: w.openings(by.User, c.Role, c.Scope)}
 	var err error
 	if r.Digest, err = r.digest(); err != nil {
 		return nil, nil, lockkeeper.Invalid.Errorf("request_malformed", "The request has no digest: %v.", err)
@@ -248,8 +253,12 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	if active >= maxActivations {
 		return nil, nil, lockkeeper.Limited.Errorf("activations_many", "%d activations of yours are alive.", active).WithNext("End some: lockkeeper activations list")
 	}
-	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For)}
-	return []event{&activationBegun{Activation: a, Digest: r.Digest, Decision: verdict, Revision: w.Revision.Number}}, opened{a.ID}, nil
+	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Opens: w.openings(r.User, r.Role, r.Scope), Started: now, Ends: now.Add(r.For)}
+	duties, err := w.duties(a, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append([]event{&activationBegun{Activation: a, Digest: r.Digest, Decision: verdict, Revision: w.Revision.Number}}, duties...), opened{a.ID}, nil
 }
 
 // withdrawRequest takes one's request back.

@@ -358,6 +358,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 	}
 	slices.Sort(ids)
 	out, gone := w.overdueAccess(now)
+	out = append(out, w.overdueDuties(now, maxSwept-len(out))...)
 	for _, id := range ids {
 		d := w.Deployments[id]
 		if gone[id] {

@@ -40,13 +40,24 @@ var eventKinds = map[string]func() event{
 	"activation.begun/1":    func() event { return new(activationBegun) },
 	"activation.ended/1":    func() event { return new(activationEnded) },
 	"votes.voided/1":        func() event { return new(votesVoided) },
-	"approval.withdrawn/1":  func() event { return new(approvalWithdrawn) },
-	"approval.delegated/1":  func() event { return new(approvalDelegated) },
-	"lease.granted/1":       func() event { return new(leaseGranted) },
-	"lease.renewed/1":       func() event { return new(leaseRenewed) },
-	"token.granted/1":       func() event { return new(tokenGranted) },
-	"deployment.ended/1":    func() event { return new(deploymentEnded) },
-	"refusal.made/1":        func() event { return new(refusalMade) },
+
+	"duty.taken/1":        func() event { return new(dutyTaken) },
+	"duty.tried/1":        func() event { return new(dutyTried) },
+	"duty.granted/1":      func() event { return new(dutyGranted) },
+	"duty.failed/1":       func() event { return new(dutyFailed) },
+	"duty.revoked/1":      func() event { return new(dutyRevoked) },
+	"duty.due/1":          func() event { return new(dutyDue) },
+	"duty.ended/1":        func() event { return new(dutyEnded) },
+	"duty.attested/1":     func() event { return new(dutyAttested) },
+	"credential.handed/1": func() event { return new(credentialHanded) },
+
+	"approval.withdrawn/1": func() event { return new(approvalWithdrawn) },
+	"approval.delegated/1": func() event { return new(approvalDelegated) },
+	"lease.granted/1":      func() event { return new(leaseGranted) },
+	"lease.renewed/1":      func() event { return new(leaseRenewed) },
+	"token.granted/1":      func() event { return new(tokenGranted) },
+	"deployment.ended/1":   func() event { return new(deploymentEnded) },
+	"refusal.made/1":       func() event { return new(refusalMade) },
 }
 
 // one gives every event the version 1 until it has another.

@@ -41,6 +41,10 @@ type State struct {
 	// Activations by id. At most maxActivations a user that are alive; evicted when
 	// they end, and by the sweep once their time has ended them.
 	Activations map[string]*Activation `json:"activations"`
+	// Duties to undo outside what activations opened, by id. At most maxDuties: past
+	// them no activation begins that would open more. Evicted when what they are about
+	// is known to be away, or two persons attest it; an epoch evicts none.
+	Duties map[string]*Duty `json:"duties"`
 	// Tokens of CI platforms that were used, by digest of issuer and jti.
 	// Evicted once no clock could take them for valid any more.
 	Tokens map[lockkeeper.Digest]*TokenUse `json:"tokens"`
@@ -190,7 +194,8 @@ func newState() *State {
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
 		Requests: map[string]*Request{}, Activations: map[string]*Activation{},
-		Good: map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
+		Duties: map[string]*Duty{},
+		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 		records: map[string]*recordIndex{},
 	}
 }
