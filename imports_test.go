@@ -23,8 +23,9 @@ api internal/catalog internal/journal internal/token: (root)
 internal/access internal/gate: (root) internal/catalog
 internal/identity: (root) internal/token
 internal/keeper: (root) internal/catalog internal/access internal/gate internal/token internal/journal
+internal/effect: (root) internal/keeper
 internal/web: (root) api internal/catalog internal/keeper internal/identity internal/token
-internal/cli: (root) api internal/catalog internal/access internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
+internal/cli: (root) api internal/catalog internal/access internal/effect internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
 internal/lktest: (root) api internal/token
 internal/lktest/provider:
 cmd/lockkeeper: internal/cli
@@ -35,7 +36,9 @@ demo: (root) api internal/lktest
 var fences = map[string][]string{
 	"database/sql":                        {"internal/journal"},
 	"modernc.org/sqlite":                  {"internal/journal"},
-	"os/exec":                             {"internal/cli", "demo"},
+	"github.com/jackc/pgx/v5":             {"internal/effect", "demo"},
+	"golang.org/x/crypto/ssh":             {"internal/effect"},
+	"os/exec":                             {"internal/cli", "demo", "internal/lktest"},
 	"github.com/danielgtaylor/huma/v2":    {"internal/web"},
 	"github.com/spf13/cobra":              {"internal/cli"},
 	"go.yaml.in/yaml/v4":                  {"internal/catalog", "demo"},
