@@ -24,6 +24,7 @@ type Request struct {
 	Digest    lockkeeper.Digest   `json:"digest" doc:"of the whole request; what an approval is for"`
 	Opened    lockkeeper.Moment   `json:"opened"`
 	Deadline  lockkeeper.Moment   `json:"deadline" doc:"until when it may be approved and begun"`
+	Opens     []Opening           `json:"opens,omitempty" doc:"provisioners that it opens, beside the actions"`
 	Approvals []Approval          `json:"approvals"`
 	Verdict   lockkeeper.Decision `json:"verdict" doc:"how it stands now"`
 	End       *RequestEnd         `json:"end,omitempty"`
@@ -54,6 +55,7 @@ type Activation struct {
 	Scope   lockkeeper.Scope    `json:"scope"`
 	Reason  string              `json:"reason,omitempty"`
 	Ticket  string              `json:"ticket,omitempty"`
+	Opens   []Opening           `json:"opens,omitempty" doc:"provisioners that it opens, beside the actions"`
 	Started lockkeeper.Moment   `json:"started"`
 	Ends    lockkeeper.Moment   `json:"ends"`
 }

@@ -184,6 +184,9 @@ func printRequest(w io.Writer, r api.Request) {
 		fmt.Fprintf(w, "  ticket    %s\n", printable(r.Ticket))
 	}
 	fmt.Fprintf(w, "  allows    %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Actions), " ", ", "), "[]"))
+	for _, o := range r.Opens {
+		fmt.Fprintf(w, "  opens     %s (%s)\n", o.Provisioner, o.Kind)
+	}
 	if r.End == nil {
 		fmt.Fprintf(w, "  waits     until %s\n", r.Deadline)
 	}
@@ -257,6 +260,10 @@ func (a *app) beginCommand() *cobra.Command {
 
 func printActivation(w io.Writer, x api.Activation) {
 	fmt.Fprintf(w, "%s has activated %s at %s until %s.\nEnd it sooner: lockkeeper activations end %s\n", x.User, x.Role, x.Scope, x.Ends, x.ID)
+	for _, o := range x.Opens {
+		how := map[string]string{"postgresql": ": lockkeeper activations credential " + x.ID, "ssh": ": lockkeeper activations ssh " + x.ID + " --public-key FILE"}[o.Kind]
+		fmt.Fprintf(w, "It opens %s (%s)%s\n", o.Provisioner, o.Kind, how)
+	}
 }
 
 func (a *app) activationsCommand() *cobra.Command {
@@ -293,5 +300,5 @@ func (a *app) activationsCommand() *cobra.Command {
 		}
 		return a.print(map[string]string{"id": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "Ended.") })
 	}
-	return withCommands(&cobra.Command{Use: "activations", Short: "What is active now, and ending it"}, list, end)
+	return withCommands(&cobra.Command{Use: "activations", Short: "What is active now, what it opens, and ending it"}, list, end, a.credentialCommand(), a.sshCommand())
 }

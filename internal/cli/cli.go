@@ -182,6 +182,7 @@ func (a *app) root() *cobra.Command {
 		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.whatCanCommand(), a.eligibleCommand(), a.activateCommand(), a.requestsCommand(), a.activationsCommand(), a.artifactCommand(),
 		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.withdrawCommand(), a.delegateCommand(), a.deploymentsCommand(),
 		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.completionCommand(), a.versionCommand())
+	root.AddCommand(a.dutiesCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
 	// A parent is no command to run, though it has something to say when it is.

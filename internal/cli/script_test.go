@@ -132,6 +132,9 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(l.Close())
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	cmd := exec.CommandContext(ctx, "lockkeeper", "serve", "--data", ts.MkAbs("data"), "--listen", address, "--directory-secrets", ts.MkAbs("secrets"))
+	if secrets := ts.Getenv("PROVISIONERS"); secrets != "" {
+		cmd.Args = append(cmd.Args, "--provisioners", secrets)
+	}
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
 	cmd.Path = lookIn(ts.Getenv("PATH"))
 	cmd.Err = nil

@@ -35,6 +35,7 @@ type serveOptions struct {
 	key     string        // TLS key file
 	proxied bool          // TLS ends before the server
 	secrets string        // folder with the client secrets of directories
+	systems string        // folder with the provisioners' secrets
 	linger  time.Duration // how long the key set is served once the store cannot be used
 
 	tls *tls.Config // of cert and key; nil: the server ends no TLS
@@ -50,6 +51,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: the listening address, https with TLS")
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
+	c.Flags().StringVar(&o.systems, "provisioners", "", "folder with the secrets of the catalog's provisioners: for each a file of its name, readable by this account only; without it nothing is granted outside")
 	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
 	c.Flags().StringVar(&o.secrets, "directory-secrets", "", "folder with the client secret of each directory, in a file of its name; one without a file is a public client")
 	c.Flags().BoolVar(&o.proxied, "behind-proxy", false, "a proxy before the server ends TLS, and adds the address of its client to X-Forwarded-For, whose last one is believed")
@@ -86,6 +88,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err := a.welcome(ctx, k, o); err != nil {
 		return err
 	}
+	finish, err := o.work(ctx, k, &options)
+	if err != nil {
+		return err
+	}
+	defer finish()
 	go rotateKeys(ctx, k, log)
 	go keepKeySet(ctx, k, o.keySetFile(), log)
 	return run(ctx, web.New(options).HTTP(), l, k, o)

@@ -158,6 +158,7 @@ func renderRequest(v keeper.RequestView) api.Request {
 	if v.End != nil {
 		r.End = &api.RequestEnd{At: v.End.At, Status: v.End.Status, User: v.End.User, Reason: v.End.Reason, Activation: v.End.Activation}
 	}
+	r.Opens = renderOpenings(v.Opens)
 	for _, a := range v.Votes {
 		r.Approvals = append(r.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
 	}
@@ -165,5 +166,5 @@ func renderRequest(v keeper.RequestView) api.Request {
 }
 
 func renderActivation(a keeper.Activation) api.Activation {
-	return api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends}
+	return api.Activation{Opens: renderOpenings(a.Opens), ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends}
 }

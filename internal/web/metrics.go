@@ -28,6 +28,7 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	}
 	entries := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "lockkeeper_journal_entries_total", Help: "Entries in the journal."},
 		func() float64 { return float64(k.Size()) })
+	m.registry.MustRegister(dutyGauges{k})
 	m.registry.MustRegister(m.requests, m.latency, m.refusals, m.exchanges, entries)
 	return m
 }
@@ -41,3 +42,16 @@ func (m *metrics) request(route string, status int, took time.Duration) {
 }
 func (m *metrics) refusal(code string) { m.refusals.WithLabelValues(code).Inc() }
 func (m *metrics) exchanged()          { m.exchanges.Inc() }
+
+// dutyGauges count what is opened outside, by how it stands. What stands at
+// revocation_owed is what to raise an alarm over.
+type dutyGauges struct{ k *keeper.Keeper }
+
+var dutiesDesc = prometheus.NewDesc("lockkeeper_duties", "Duties to undo what activations opened outside, by status.", []string{"status"}, nil)
+
+func (dutyGauges) Describe(ch chan<- *prometheus.Desc) { ch <- dutiesDesc }
+func (g dutyGauges) Collect(ch chan<- prometheus.Metric) {
+	for status, n := range g.k.DutyCounts() {
+		ch <- prometheus.MustNewConstMetric(dutiesDesc, prometheus.GaugeValue, float64(n), status)
+	}
+}

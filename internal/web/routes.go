@@ -113,6 +113,7 @@ func route[In, Out any](s *Server, method, path, id, summary string, f func(cont
 // register is the table of the API.
 func (s *Server) register() {
 	s.registerActivations()
+	s.registerDuties()
 	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
 	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
 	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)

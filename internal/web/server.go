@@ -44,6 +44,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
+	// Credentials makes what people sign in with outside; nil: this server makes none.
+	Credentials Credentials
+
 	// Exposed says that the listener takes what comes from other machines, though
 	// the URL may be a loopback one.
 	Exposed bool
