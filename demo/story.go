@@ -91,6 +91,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"Waiting without an agent: one job asks, a later one claims; and a rejection", s.detached},
 		{"Rules and minds move while an ask waits: nothing helps it, and an approval can be taken back", s.moving},
 		{"Nobody holds a privileged right by himself: one is asked for, approved, and ends", s.privileged},
+		{"The same for a real database: a login for as long as the activation lives", s.ledger},
 		{"The receipt is verified offline, the journal too, and one flipped byte is caught", s.proof},
 		{"An older copy of the database comes back, and brings nothing back", s.recovery},
 	} {
@@ -237,11 +238,14 @@ func (s *story) serveAgain(listen string) error { return s.serveUntil(listen, se
 
 func (s *story) serveUntil(listen string, ready *regexp.Regexp) error {
 	s.served = &bytes.Buffer{}
+	if err := os.MkdirAll(s.secretsFolder(), 0o700); err != nil {
+		return err
+	}
 	out, in, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	s.serving = exec.Command(s.bin, "serve", "--data", filepath.Join(s.dir, "data"), "--listen", listen)
+	s.serving = exec.Command(s.bin, "serve", "--data", filepath.Join(s.dir, "data"), "--listen", listen, "--provisioners", s.secretsFolder())
 	s.serving.Env, s.serving.Stdout, s.serving.Stderr = s.environment(), in, s.served
 	if err := s.serving.Start(); err != nil {
 		return err
@@ -265,7 +269,7 @@ func (s *story) govern() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	good := strings.ReplaceAll(governance, "ISSUER", s.issuer.URL)
+	good := strings.ReplaceAll(governance+ledgerRules, "ISSUER", s.issuer.URL)
 	file := filepath.Join(dir, "payments.yaml")
 	if err := os.WriteFile(file, []byte(strings.Replace(good, "{count: 1", "{cuont: 1", 1)), 0o644); err != nil {
 		return err
