@@ -180,7 +180,7 @@ func (q *quorum) gate(g gateOf, asks func(user string) bool) {
 			continue
 		}
 		var persons []lockkeeper.Person
-		for _, group := range c.Approval.Groups {
+		for _, group := range c.Approval.Asks() {
 			for _, user := range q.members[group] {
 				if p := q.x.c.PersonOf(user); q.could(user, g.right, g.scope) {
 					persons = append(persons, p)
@@ -190,7 +190,7 @@ func (q *quorum) gate(g gateOf, asks func(user string) bool) {
 				}
 			}
 		}
-		for n := len(persons); slices.ContainsFunc(c.Approval.Groups, q.x.c.Open) && n < places(g.checks); n++ {
+		for n := len(persons); slices.ContainsFunc(c.Approval.Asks(), q.x.c.Open) && n < places(g.checks); n++ {
 			persons = append(persons, lockkeeper.Person(fmt.Sprintf("directory/%d", n))) // whom a directory will name
 		}
 		slices.Sort(persons)

@@ -53,6 +53,9 @@ func drawQuorum(t *rapid.T) *catalog.Catalog {
 		for i := range rapid.IntRange(0, 3).Draw(t, "checks") {
 			check := catalog.Check{Name: fmt.Sprint("c", i), Approval: &catalog.Approval{Count: rapid.IntRange(1, 2).Draw(t, "count"),
 				Groups: slices.Compact(slices.Sorted(slices.Values(rapid.SliceOfN(rapid.SampledFrom(groups), 1, 2).Draw(t, "groups"))))}}
+			if rapid.IntRange(0, 3).Draw(t, "escalates") == 0 {
+				check.Approval.Escalate = &catalog.Escalation{After: catalog.Duration(time.Second), Groups: []string{rapid.SampledFrom(groups).Draw(t, "escalation")}}
+			}
 			if i > 0 && rapid.Bool().Draw(t, "after") {
 				check.Approval.After = []string{fmt.Sprint("c", i-1)}
 			}
@@ -172,6 +175,7 @@ func passesGate(c *catalog.Catalog, x *Index, scope lockkeeper.Scope, env catalo
 	f := gate.Facts{Environment: env, Initiators: []gate.Initiator{by}, Opened: at(0), Deadline: at(20)}
 	now := f.Opened
 	for range len(env.Checks) + 1 {
+		now = now.Add(time.Second) // past every escalation of what has its turn
 		for i := range len(c.Users) {
 			user := fmt.Sprint("u", i)
 			now = now.Add(time.Millisecond)

@@ -119,13 +119,31 @@ type ActivationRule struct {
 	// default 4h, 5m to 168h.
 	Patience  Duration `json:"patience,omitempty"`
 	Approvals []Check  `json:"approvals,omitempty"` // approvals only; by persons who may approve activations there
+	// Extensions is how often one activation may be made longer, each time by a
+	// request of its own; in all it lasts no longer than longest. Default 1, at most 10.
+	Extensions *int `json:"extensions,omitempty"`
+	// CoolingOff is how long after a change of the account's credential (an
+	// invitation, an enrolment) nothing may be activated; default none, 1m to 720h.
+	CoolingOff Duration `json:"coolingOff,omitempty"`
+	// Hours are the windows in which an activation may begin, or be made longer. One
+	// that has begun in time lasts on past the window's end.
+	Hours *Hours `json:"hours,omitempty"`
 }
 
 // Defaults of an ActivationRule.
 const (
 	DefaultActivation      = 8 * time.Hour
 	DefaultRequestPatience = 4 * time.Hour
+	DefaultExtensions      = 1
 )
+
+// ExtensionLimit is how often one activation under the rule may be made longer.
+func (r ActivationRule) ExtensionLimit() int {
+	if r.Extensions == nil {
+		return DefaultExtensions
+	}
+	return *r.Extensions
+}
 
 // LongestActivation is the longest that one activation under the rule may last.
 func (r ActivationRule) LongestActivation() time.Duration {
@@ -304,6 +322,23 @@ type Approval struct {
 	After        []string `json:"after,omitempty"`        // approval checks of this environment that come first; none: any order
 	Timeout      Duration `json:"timeout,omitempty"`      // from when its turn came; then the ask has failed; default: the patience
 	Validity     Duration `json:"validity,omitempty"`     // how long before the release a vote counts; default: the patience
+	// Escalate lets others fill the places that are still open after a time.
+	Escalate *Escalation `json:"escalate,omitempty"`
+}
+
+// An Escalation says who else may approve once nobody has for long enough.
+type Escalation struct {
+	After  Duration `json:"after"` // from when the approval's turn came; 1m to its time-out, or to the patience
+	Groups []string `json:"groups"`
+}
+
+// Asks lists every group whose members may ever approve: those that are asked at
+// once, and those that are asked after a time.
+func (a Approval) Asks() []string {
+	if a.Escalate == nil {
+		return a.Groups
+	}
+	return slices.Concat(a.Groups, a.Escalate.Groups)
 }
 
 // SecurityReview marks an approval as the security review that production

@@ -204,8 +204,8 @@ func (v *rules) approvers(admitted []*resource) {
 			if c.Approval == nil {
 				continue
 			}
-			list := v.personsIn(c.Approval.Groups, total)
-			if slices.ContainsFunc(c.Approval.Groups, v.c.Open) {
+			list := v.personsIn(c.Approval.Asks(), total)
+			if slices.ContainsFunc(c.Approval.Asks(), v.c.Open) {
 				for len(list) < total { // whom a directory will name
 					list = append(list, lockkeeper.Person(fmt.Sprintf("directory/%d", len(list))))
 				}

@@ -6,7 +6,10 @@ import (
 	"time"
 )
 
-const maxTicketPattern = 200
+const (
+	maxTicketPattern = 200
+	maxExtensions    = 10
+)
 
 func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 	v.reference(r, "role", Key{Kind: RoleKind, Name: rule.Role})
@@ -18,8 +21,15 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 			v.add(r, "ticket", "pattern_unfit", fmt.Sprintf("The ticket is no regular expression of at most %d bytes.", maxTicketPattern), "Write one such as CHG[0-9]{7}; it is compared with the whole ticket.")
 		}
 	}
+	v.within(r, "coolingOff", rule.CoolingOff, time.Minute, 30*24*time.Hour)
+	if n := rule.ExtensionLimit(); n < 0 || n > maxExtensions {
+		v.add(r, "extensions", "count_out_of_bounds", fmt.Sprintf("The count of extensions is %d; it must be from 0 to %d.", n, maxExtensions), "Say how often an activation may be made longer.")
+	}
+	if rule.Hours != nil {
+		v.hours(r, "hours", *rule.Hours)
+	}
 	as := &Environment{Patience: Duration(rule.PatienceLimit()), Checks: rule.Approvals}
-	seen := map[string]bool{}
+	seen := map[string]bool{hoursName: rule.Hours != nil}
 	for i, c := range rule.Approvals {
 		at := fmt.Sprintf("approvals[%d]", i)
 		switch {
@@ -34,6 +44,18 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 		seen[c.Name] = true
 		v.approval(r, at+".approval", as, c)
 	}
+}
+
+// hoursName is how the hours of a rule are called among its approvals.
+const hoursName = "hours"
+
+// HoursCheck is the rule's hours as a check, under the name that the rule's
+// approvals leave free; nil: it has none.
+func (r ActivationRule) HoursCheck() *Check {
+	if r.Hours == nil {
+		return nil
+	}
+	return &Check{Name: hoursName, Hours: r.Hours}
 }
 
 // TicketPattern compiles a rule's pattern, to be matched by whole tickets.

@@ -96,6 +96,7 @@ func (v *rules) approval(r *resource, at string, e *Environment, c Check) {
 	for i, g := range a.Groups {
 		v.reference(r, fmt.Sprintf("%s.groups[%d]", at, i), Key{Kind: GroupKind, Name: g})
 	}
+	v.escalation(r, at+".escalate", e, a)
 	if a.Review != "" && a.Review != SecurityReview {
 		v.add(r, at+".review", "review_unknown", "The review is "+name(a.Review)+".", "Write "+SecurityReview+", or leave it out.")
 	}
@@ -112,6 +113,27 @@ func (v *rules) approval(r *resource, at string, e *Environment, c Check) {
 		if f.value != 0 && (time.Duration(f.value) < time.Minute || time.Duration(f.value) > e.PatienceLimit()) {
 			v.add(r, at+"."+f.field, "duration_out_of_bounds", fmt.Sprintf("The field %s is %s; it must be from 1m to the environment's patience (%s).", f.field, time.Duration(f.value), e.PatienceLimit()), "Choose a length within these, or leave the field out.")
 		}
+	}
+}
+
+// escalation refuses one that asks nobody, or that comes when nobody may vote any
+// more.
+func (v *rules) escalation(r *resource, at string, e *Environment, a Approval) {
+	if a.Escalate == nil {
+		return
+	}
+	limit, of := e.PatienceLimit(), "the patience"
+	if a.Timeout > 0 && time.Duration(a.Timeout) < limit {
+		limit, of = time.Duration(a.Timeout), "its time-out"
+	}
+	if after := time.Duration(a.Escalate.After); after < time.Minute || after >= limit {
+		v.add(r, at+".after", "duration_out_of_bounds", fmt.Sprintf("It escalates after %s; that must be from 1m to less than %s (%s).", after, of, limit), "Choose a length within these.")
+	}
+	if len(a.Escalate.Groups) == 0 {
+		v.add(r, at+".groups", "groups_missing", "The escalation asks nobody.", "Name the groups whose members may approve then.")
+	}
+	for i, g := range a.Escalate.Groups {
+		v.reference(r, fmt.Sprintf("%s.groups[%d]", at, i), Key{Kind: GroupKind, Name: g})
 	}
 }
 

@@ -246,8 +246,7 @@ func (w *weakening) check(a, b Check) {
 	case a.Delay != nil && b.Delay != nil:
 		w.when(b.Delay.For < a.Delay.For, "the check %s waits %s instead of %s", a.Name, time.Duration(b.Delay.For), time.Duration(a.Delay.For))
 	case a.Hours != nil && b.Hours != nil:
-		w.more("the check "+a.Name+" has the window %s", windows(*a.Hours), windows(*b.Hours))
-		w.more("the check "+a.Name+" has windows on %s", b.Hours.Except, a.Hours.Except)
+		w.hours("the check "+a.Name, *a.Hours, *b.Hours)
 	case a.Lock != nil && b.Lock != nil:
 	default:
 		w.when(true, "the check %s is of another kind", a.Name)
@@ -261,6 +260,19 @@ func (w *weakening) approval(name string, a, b Approval) {
 	w.when(a.Review != "" && b.Review != a.Review, "the check %s is no %s review any more", name, a.Review)
 	w.when(longer(a.Validity, b.Validity), "approvals of the check %s stay valid for longer", name)
 	w.when(longer(a.Timeout, b.Timeout), "the check %s waits for longer", name)
+	if e := b.Escalate; e != nil {
+		was := Escalation{Groups: a.Groups}
+		if a.Escalate != nil {
+			was.After, was.Groups = a.Escalate.After, slices.Concat(a.Groups, a.Escalate.Groups)
+		}
+		w.more("after a time the check "+name+" takes approvals of the group %s", was.Groups, e.Groups)
+		w.when(a.Escalate != nil && e.After < was.After, "the check %s asks others after %s instead of %s", name, time.Duration(e.After), time.Duration(was.After))
+	}
+}
+
+func (w *weakening) hours(of string, a, b Hours) {
+	w.more(of+" has the window %s", windows(a), windows(b))
+	w.more(of+" has windows on %s", b.Except, a.Except)
 }
 
 // longer reports whether a limit was lengthened; zero is no limit.
@@ -353,6 +365,12 @@ func (w *weakening) activationRule(a, b ActivationRule, is bool) {
 	w.when(b.PatienceLimit() > a.PatienceLimit(), "a request and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
 	w.when(!a.NoReason && b.NoReason, "nobody has to say why any more")
 	w.when(a.Ticket != "" && a.Ticket != b.Ticket, "other tickets are taken, or none is asked for")
+	w.when(b.ExtensionLimit() > a.ExtensionLimit(), "an activation may be made longer %d times instead of %d", b.ExtensionLimit(), a.ExtensionLimit())
+	w.when(b.CoolingOff < a.CoolingOff, "after a change of the credential one waits for %s instead of %s", time.Duration(b.CoolingOff), time.Duration(a.CoolingOff))
+	if a.Hours != nil && b.Hours != nil {
+		w.hours("the rule", *a.Hours, *b.Hours)
+	}
+	w.when(a.Hours != nil && b.Hours == nil, "activations may begin at any hour")
 	w.checks(a.Approvals, b.Approvals)
 }
 

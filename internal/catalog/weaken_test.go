@@ -20,7 +20,7 @@ heartbeat: 2m
 patience: 2h
 recordAge: 24h
 checks:
-  - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look}}
+  - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look, escalate: {after: 30m, groups: [suspended]}}}
   - {name: more, approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}}
   - {name: refs, branches: {allowed: [refs/heads/main]}}
   - {name: form, template: {allowed: [{path: a/b/c.yml, refs: [refs/tags/v1]}]}}
@@ -71,7 +71,7 @@ checks:
 ---
 {kind: Directory, name: gmail, platform: google, domain: example.com, client: c}
 ---
-{kind: ActivationRule, name: elevate, role: little, scope: /projects/shop, longest: 1h, patience: 2h, ticket: "CHG[0-9]+", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]}
+{kind: ActivationRule, name: elevate, role: little, scope: /projects/shop, longest: 1h, patience: 2h, ticket: "CHG[0-9]+", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}], extensions: 0, coolingOff: 24h, hours: {zone: UTC, windows: [{days: [tuesday], from: "08:00", to: "12:00"}]}}
 ---
 {kind: ActivationRule, name: elevate-all, role: little, scope: /, longest: 8h, patience: 4h}
 ---
@@ -213,12 +213,16 @@ func judgements() map[string]judgement {
 		"Check.Hours":      {weaker: []edit{{"hours: {zone: UTC, windows: [{days: [monday], from: \"09:00\", to: \"17:00\"}], except: [\"2026-12-25\"]}", "delay: {for: 10m}", true}}},
 		"Check.Lock":       {weaker: []edit{{"lock: {mode: sequential}", "delay: {for: 10m}", true}}},
 
-		"Approval.Count":         {weaker: []edit{{"name: more, approval: {count: 2", "name: more, approval: {count: 1", false}}},
-		"Approval.Groups":        {weaker: []edit{{"{count: 1, groups: [leads], review", "{count: 1, groups: [leads, release-managers], review", false}}},
-		"Approval.Review":        {weaker: []edit{{"after: [people], review: security", "after: [people]", false}}},
-		"Approval.Instructions":  {none: forPeople, not: []edit{{", instructions: look", "", false}}},
-		"Approval.After":         {weaker: []edit{{", after: [people]", "", false}}},
-		"Approval.Timeout":       {weaker: []edit{{"timeout: 1h", "timeout: 2h", false}, {", timeout: 1h", "", false}}},
+		"Approval.Count":        {weaker: []edit{{"name: more, approval: {count: 2", "name: more, approval: {count: 1", false}}},
+		"Approval.Groups":       {weaker: []edit{{"{count: 1, groups: [leads], review", "{count: 1, groups: [leads, release-managers], review", false}}},
+		"Approval.Review":       {weaker: []edit{{"after: [people], review: security", "after: [people]", false}}},
+		"Approval.Instructions": {none: forPeople, not: []edit{{", instructions: look", "", false}}},
+		"Approval.After":        {weaker: []edit{{", after: [people]", "", false}}},
+		"Approval.Timeout":      {weaker: []edit{{"timeout: 1h", "timeout: 2h", false}, {", timeout: 1h", "", false}}},
+		"Approval.Escalate": {weaker: []edit{{"review: security}}\n  - {name: refs", "review: security, escalate: {after: 1h, groups: [suspended]}}}\n  - {name: refs", false}},
+			not: []edit{{", escalate: {after: 30m, groups: [suspended]}", "", false}}},
+		"Escalation.After":       {weaker: []edit{{"after: 30m", "after: 29m", false}}},
+		"Escalation.Groups":      {weaker: []edit{{"groups: [suspended]}}}", "groups: [suspended, left]}}}", false}}},
 		"Approval.Validity":      {weaker: []edit{{", validity: 1h", "", false}, {"validity: 1h", "validity: 2h", false}}},
 		"Branches.Allowed":       {weaker: []edit{{"[refs/heads/main]}}\n  - {name: form", "[refs/heads/main, refs/heads/x]}}\n  - {name: form", false}}},
 		"Branches.Protected":     {weaker: []edit{{", protected: true", "", false}}},
@@ -268,12 +272,16 @@ func judgements() map[string]judgement {
 		"ActivationRule.Role":  {weaker: []edit{{"name: elevate, role: little", "name: elevate, role: forbidden", true}}},
 		"ActivationRule.Scope": {weaker: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /projects/shop/environments/strict, longest", false}},
 			not: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /, longest", false}}},
-		"ActivationRule.Longest":   {weaker: []edit{{"longest: 1h", "longest: 2h", false}, {", longest: 1h", "", false}}},
-		"ActivationRule.NoReason":  {weaker: []edit{{"longest: 1h", "longest: 1h, noReason: true", false}}},
-		"ActivationRule.Ticket":    {weaker: []edit{{`, ticket: "CHG[0-9]+"`, "", false}, {"CHG[0-9]+", "CHG[0-9]*", true}}},
-		"ActivationRule.Patience":  {weaker: []edit{{"patience: 2h, ticket", "patience: 3h, ticket", false}}},
-		"ActivationRule.Approvals": {weaker: []edit{{", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]", "", false}, {"approvals: [{name: lead, approval: {count: 1, groups: [leads]", "approvals: [{name: lead, approval: {count: 1, groups: [leads, release-managers]", false}}},
-		"Freeze.Callers":           {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
+		"ActivationRule.Longest":    {weaker: []edit{{"longest: 1h", "longest: 2h", false}, {", longest: 1h", "", false}}},
+		"ActivationRule.NoReason":   {weaker: []edit{{"longest: 1h", "longest: 1h, noReason: true", false}}},
+		"ActivationRule.Ticket":     {weaker: []edit{{`, ticket: "CHG[0-9]+"`, "", false}, {"CHG[0-9]+", "CHG[0-9]*", true}}},
+		"ActivationRule.Patience":   {weaker: []edit{{"patience: 2h, ticket", "patience: 3h, ticket", false}}},
+		"ActivationRule.Approvals":  {weaker: []edit{{", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}]", "", false}, {"approvals: [{name: lead, approval: {count: 1, groups: [leads]", "approvals: [{name: lead, approval: {count: 1, groups: [leads, release-managers]", false}}},
+		"ActivationRule.Extensions": {weaker: []edit{{", extensions: 0", "", false}, {"extensions: 0", "extensions: 1", false}}},
+		"ActivationRule.CoolingOff": {weaker: []edit{{", coolingOff: 24h", "", false}, {"coolingOff: 24h", "coolingOff: 23h", false}}},
+		"ActivationRule.Hours": {weaker: []edit{{`, hours: {zone: UTC, windows: [{days: [tuesday], from: "08:00", to: "12:00"}]}`, "", false},
+			{`{days: [tuesday], from: "08:00"`, `{days: [tuesday, friday], from: "08:00"`, false}}},
+		"Freeze.Callers": {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
 	}
 }
 

@@ -129,13 +129,31 @@ func (t *tally) need(check int) int { return t.checks[check].Approval.Count + t.
 func (t *tally) counts(b, check int) bool {
 	v, a := t.ballots[b].vote, t.checks[check].Approval
 	turn := t.turns[check]
-	if t.ballots[b].reason.Verdict != lockkeeper.Pass || !inAny(v.Groups, a.Groups) || turn == nil || b < turn.from || v.At.Before(turn.at) {
+	if t.ballots[b].reason.Verdict != lockkeeper.Pass || turn == nil || b < turn.from || v.At.Before(turn.at) || !t.asks(check, v.Groups, v.At) {
 		return false
 	}
 	if a.Timeout > 0 && !v.At.Before(turn.at.Add(time.Duration(a.Timeout))) {
 		return false
 	}
 	return a.Validity == 0 || t.asOf.Before(v.At.Add(time.Duration(a.Validity)))
+}
+
+// asks reports whether a check asks a voter in these groups at an instant: of an
+// escalation's groups from its time on.
+func (t *tally) asks(check int, groups []string, at lockkeeper.Moment) bool {
+	a := t.checks[check].Approval
+	from, later := t.escalates(check)
+	return inAny(groups, a.Groups) || later && !at.Before(from) && inAny(groups, a.Escalate.Groups)
+}
+
+// escalates is when others may fill the places of a check, if it says so and its
+// turn has come.
+func (t *tally) escalates(check int) (lockkeeper.Moment, bool) {
+	e, turn := t.checks[check].Approval.Escalate, t.turns[check]
+	if e == nil || turn == nil {
+		return lockkeeper.Moment{}, false
+	}
+	return turn.at.Add(time.Duration(e.After)), true
 }
 
 // Turns says, for the voter, of which checks he is asked, and which of them take
@@ -146,9 +164,12 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	var waits, late []string
 	for i, c := range t.checks {
 		switch turn := t.turns[i]; {
-		case !inAny(v.Groups, c.Approval.Groups):
+		case !inAny(v.Groups, c.Approval.Asks()):
 		case turn == nil:
 			waits = append(waits, fmt.Sprintf("%s comes after %s", c.Name, strings.Join(c.Approval.After, " and ")))
+		case !t.asks(i, v.Groups, now):
+			from, _ := t.escalates(i)
+			waits = append(waits, fmt.Sprintf("%s asks you from %s on, if it waits still", c.Name, from))
 		case c.Approval.Timeout > 0 && !now.Before(turn.at.Add(time.Duration(c.Approval.Timeout))):
 			late = append(late, c.Name)
 		default:
@@ -179,7 +200,7 @@ func Adds(f Facts, v Vote, now lockkeeper.Moment) bool {
 	for i, c := range t.checks {
 		asked, counts := false, false
 		for b := range before {
-			if o := t.ballots[b].vote; same(o) && inAny(o.Groups, c.Approval.Groups) {
+			if o := t.ballots[b].vote; same(o) && inAny(o.Groups, c.Approval.Asks()) {
 				asked, counts = true, counts || t.counts(b, i)
 			}
 		}
@@ -243,11 +264,11 @@ func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	}
 	var asked []string
 	for _, c := range approvalChecks(f.Environment) {
-		if inAny(v.Groups, c.Approval.Groups) {
+		if inAny(v.Groups, c.Approval.Asks()) {
 			return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "approved",
 				Sentence: fmt.Sprintf("%s approved at %s%s.", v.User, v.At, standsFor(v)), Because: []lockkeeper.Decision{v.Right}}
 		}
-		asked = append(asked, c.Approval.Groups...)
+		asked = append(asked, c.Approval.Asks()...)
 	}
 	d.Code = "not_asked"
 	d.Sentence = fmt.Sprintf("%s is in none of the groups that the checks of %s ask.", v.User, f.Environment.Name)
@@ -407,7 +428,13 @@ func (t *tally) approval(i int) lockkeeper.Decision {
 	if c.Approval.Instructions != "" {
 		d.Sentence += " Approvers are asked: " + c.Approval.Instructions
 	}
-	d.Next = fmt.Sprintf("Ask %d more of %s to run: lockkeeper approve", need-len(placed), strings.Join(c.Approval.Groups, ", "))
+	ask := c.Approval.Groups
+	if from, later := t.escalates(i); later && t.asOf.Before(from) {
+		d.Sentence += fmt.Sprintf(" From %s on it asks %s, too.", from, strings.Join(c.Approval.Escalate.Groups, ", "))
+	} else if later {
+		ask = c.Approval.Asks()
+	}
+	d.Next = fmt.Sprintf("Ask %d more of %s to run: lockkeeper approve", need-len(placed), strings.Join(ask, ", "))
 	return d
 }
 

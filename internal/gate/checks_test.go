@@ -350,6 +350,9 @@ func TestSequenceAgainstEveryAssignment(t *testing.T) {
 			if i > 0 {
 				a.After = rapid.SampledFrom([][]string{nil, {fmt.Sprint("c", i-1)}, {"c0"}}).Draw(rt, "after")
 			}
+			if rapid.Bool().Draw(rt, "escalates") {
+				a.Escalate = &catalog.Escalation{After: catalog.Duration(rapid.IntRange(1, 2).Draw(rt, "seconds")) * catalog.Duration(time.Second), Groups: []string{rapid.SampledFrom(groups).Draw(rt, "escalation")}}
+			}
 			f.Environment.Checks = append(f.Environment.Checks, catalog.Check{Name: fmt.Sprint("c", i), Approval: a})
 		}
 		for i := range rapid.IntRange(0, 6).Draw(rt, "votes") {
@@ -358,7 +361,15 @@ func TestSequenceAgainstEveryAssignment(t *testing.T) {
 			v.Counts = lockkeeper.Person(fmt.Sprint("p", rapid.IntRange(0, 4).Draw(rt, "person")))
 			f.Votes = append(f.Votes, v)
 		}
+		f.Opened = now
 		from := make([]int, n) // per check, the first vote that it takes; past all: none
+		asked := func(v Vote, c int) bool {
+			a, turn := f.Environment.Checks[c].Approval, f.Opened
+			if len(a.After) > 0 {
+				turn = f.Votes[from[c]-1].At // of the vote that brought the turn about
+			}
+			return inAny(v.Groups, a.Groups) || a.Escalate != nil && !v.At.Before(turn.Add(time.Duration(a.Escalate.After))) && inAny(v.Groups, a.Escalate.Groups)
+		}
 		type persons map[lockkeeper.Person]bool
 		var fills func(checks []int, votes, place int, used persons) bool
 		fills = func(checks []int, votes, place int, used persons) bool {
@@ -373,7 +384,7 @@ func TestSequenceAgainstEveryAssignment(t *testing.T) {
 			}
 			for v := from[c]; v < votes; v++ {
 				who := f.Votes[v].Counts
-				if used[who] || !inAny(f.Votes[v].Groups, f.Environment.Checks[c].Approval.Groups) {
+				if used[who] || !asked(f.Votes[v], c) {
 					continue
 				}
 				used[who] = true
@@ -404,6 +415,39 @@ func TestSequenceAgainstEveryAssignment(t *testing.T) {
 			rt.Fatalf("the gate says %s (%s), every assignment %v; turns %v", d.Verdict, d.Sentence, want, from)
 		}
 	})
+}
+
+// After its time an approval takes votes of others too, counted from when its turn
+// came, and not one that was given before.
+func TestEscalation(t *testing.T) {
+	f := sequence()
+	f.Environment.Checks[1].Approval.Timeout = 0
+	f.Environment.Checks[1].Approval.Escalate = &catalog.Escalation{After: catalog.Duration(5 * time.Minute), Groups: []string{"chiefs"}}
+	f.Votes = []Vote{at(vote("ann2", "a"), -3)} // brings the turn about
+	eve := vote("eve", "chiefs")
+	d := Turns(f, eve, now)
+	if d.Verdict != lockkeeper.Wait || d.Code != "not_your_turn" || !strings.Contains(d.Sentence, now.Add(2*time.Minute).String()) {
+		t.Errorf("before its time: %+v", d)
+	}
+	if d := want(t, "before its time", Judge(f, now), "check then", lockkeeper.Wait, "approvals_missing"); !strings.Contains(d.Sentence, "it asks chiefs, too") || strings.Contains(d.Next, "chiefs") {
+		t.Errorf("before its time: %s %s", d.Sentence, d.Next)
+	}
+	if d := Turns(f, eve, now.Add(2*time.Minute)); d.Verdict != lockkeeper.Pass {
+		t.Errorf("at its time: %+v", d)
+	}
+	if d := want(t, "at its time", Judge(f, now.Add(2*time.Minute)), "check then", lockkeeper.Wait, "approvals_missing"); !strings.Contains(d.Next, "chiefs") {
+		t.Errorf("at its time: %s", d.Next)
+	}
+	f.Votes = append(f.Votes, at(eve, 0))
+	want(t, "a vote that came too early", Judge(f, now.Add(3*time.Minute)), "check then", lockkeeper.Wait, "approvals_missing")
+	if !Adds(f, eve, now.Add(3*time.Minute)) {
+		t.Error("she may not vote again")
+	}
+	f.Votes = append(f.Votes, at(eve, 2))
+	want(t, "in time", Judge(f, now.Add(3*time.Minute)), "check then", lockkeeper.Pass, "approved")
+	if d := Admissible(f, vote("dan", "nobody"), now); d.Code != "not_asked" {
+		t.Errorf("whoever is never asked: %+v", d)
+	}
 }
 
 // The vote that completes what comes first does not count for what comes after,

@@ -25,6 +25,9 @@ func times(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	return out
 }
 
+// Times judges delays and hours alone, for what is no deployment.
+func Times(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return times(f, now) }
+
 func delay(f Facts, c catalog.Check, now lockkeeper.Moment) lockkeeper.Decision {
 	over := f.Opened.Add(time.Duration(c.Delay.For))
 	if now.Before(over) {

@@ -335,7 +335,7 @@ func (w *world) askedGroups(env catalog.Environment, user string, now lockkeeper
 		if c.Approval == nil {
 			continue
 		}
-		for _, g := range c.Approval.Groups {
+		for _, g := range c.Approval.Asks() {
 			if _, in := w.rules.Access.InGroup(user, g, now); in && !slices.Contains(out, g) {
 				out = append(out, g)
 			}
