@@ -9,6 +9,48 @@ type OpenRequest struct {
 	Seconds int64            `json:"seconds" maximum:"86400" doc:"how long, from when it is begun"`
 	Reason  string           `json:"reason,omitempty" maxLength:"1000"`
 	Ticket  string           `json:"ticket,omitempty" maxLength:"1000"`
+
+	At         lockkeeper.Moment `json:"at,omitzero" doc:"from when it may be begun, up to 30 days ahead; left out: at once"`
+	Deployment string            `json:"deployment,omitempty" maxLength:"63" doc:"the deployment that the activation ends with"`
+}
+
+// ExtendActivation asks to make one's activation last longer.
+type ExtendActivation struct {
+	Seconds int64  `json:"seconds" maximum:"86400" doc:"how much longer, past its end"`
+	Reason  string `json:"reason,omitempty" maxLength:"1000"`
+	Ticket  string `json:"ticket,omitempty" maxLength:"1000"`
+}
+
+// RequestVote is a verdict on exactly the request that the voter saw. An approval
+// may make it smaller first.
+type RequestVote struct {
+	Digest  lockkeeper.Digest `json:"digest"`
+	Comment string            `json:"comment,omitempty" maxLength:"2000"`
+	Seconds int64             `json:"seconds,omitempty" minimum:"0" maximum:"86400" doc:"approve a shorter time than was asked for"`
+	Scope   lockkeeper.Scope  `json:"scope,omitempty" maxLength:"600" doc:"approve a scope below the one that was asked for"`
+}
+
+// Trim is what a request was before an approver made it smaller.
+type Trim struct {
+	User    string            `json:"user" doc:"who made it smaller"`
+	At      lockkeeper.Moment `json:"at"`
+	Seconds int64             `json:"seconds" doc:"before"`
+	Scope   lockkeeper.Scope  `json:"scope" doc:"before"`
+	Digest  lockkeeper.Digest `json:"digest" doc:"before; approvals of it go on counting"`
+	Comment string            `json:"comment,omitempty"`
+}
+
+// RequestApproval is one person's approval of a request, and of which.
+type RequestApproval struct {
+	Approval
+	Digest lockkeeper.Digest `json:"digest" doc:"of the request as it was approved: as it is, or as it was before a trim"`
+}
+
+// Extension is one time that an activation was made longer.
+type Extension struct {
+	Request string            `json:"request"`
+	At      lockkeeper.Moment `json:"at"`
+	From    lockkeeper.Moment `json:"from" doc:"when it would have ended"`
 }
 
 // Request is a request to activate a role, and how it stands now.
@@ -25,10 +67,17 @@ type Request struct {
 	Opened    lockkeeper.Moment   `json:"opened"`
 	Deadline  lockkeeper.Moment   `json:"deadline" doc:"until when it may be approved and begun"`
 	Opens     []Opening           `json:"opens,omitempty" doc:"provisioners that it opens, beside the actions"`
-	Approvals []Approval          `json:"approvals"`
+	Approvals []RequestApproval   `json:"approvals"`
 	Verdict   lockkeeper.Decision `json:"verdict" doc:"how it stands now"`
-	End       *RequestEnd         `json:"end,omitempty"`
-	Seen      string              `json:"seen" doc:"give it back to wait for what differs from this"`
+
+	At         lockkeeper.Moment `json:"at,omitzero" doc:"from when it may be begun"`
+	Extends    string            `json:"extends,omitempty" doc:"the activation that it makes longer"`
+	From       lockkeeper.Moment `json:"from,omitzero" doc:"when that ends without it"`
+	Deployment string            `json:"deployment,omitempty" doc:"that the activation ends with"`
+	Trims      []Trim            `json:"trims,omitempty" doc:"what it was before approvers made it smaller"`
+
+	End  *RequestEnd `json:"end,omitempty"`
+	Seen string      `json:"seen" doc:"give it back to wait for what differs from this"`
 }
 
 // RequestEnd is how a request ended.
@@ -58,6 +107,9 @@ type Activation struct {
 	Opens   []Opening           `json:"opens,omitempty" doc:"provisioners that it opens, beside the actions"`
 	Started lockkeeper.Moment   `json:"started"`
 	Ends    lockkeeper.Moment   `json:"ends"`
+
+	Deployment string      `json:"deployment,omitempty" doc:"that it ends with, if that is sooner"`
+	Extended   []Extension `json:"extended,omitempty"`
 }
 
 // Activations is a list, those that end first before the others.
@@ -80,6 +132,9 @@ type Eligibility struct {
 	Reason     bool              `json:"reason" doc:"one has to say why"`
 	Tickets    []string          `json:"tickets,omitempty" doc:"what a ticket must match"`
 	Approvals  []AskedApproval   `json:"approvals"`
+	Extensions int               `json:"extensions" doc:"how often one activation may be made longer"`
+	CoolingOff int64             `json:"cooling_off_seconds,omitempty" doc:"after a change of the credential nothing may be activated for so long"`
+	Hours      bool              `json:"hours,omitempty" doc:"it may be begun in windows of time only"`
 }
 
 // AskedApproval is an approval that an activation takes.
@@ -89,6 +144,9 @@ type AskedApproval struct {
 	Groups       []string `json:"groups"`
 	After        []string `json:"after,omitempty"`
 	Instructions string   `json:"instructions,omitempty"`
+
+	EscalateSeconds int64    `json:"escalate_seconds,omitempty" doc:"after which others are asked, too"`
+	EscalateGroups  []string `json:"escalate_groups,omitempty"`
 }
 
 // Eligibilities is what one may activate.

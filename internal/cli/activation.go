@@ -19,20 +19,34 @@ func (a *app) activateCommand() *cobra.Command {
 	var scope string
 	var length, timeout time.Duration
 	var later bool
+	var start string
 	c := &cobra.Command{Use: "activate ROLE --scope SCOPE --for DURATION", Short: "Ask to activate a role that one is eligible for, wait for the approvals, and begin", Args: cobra.ExactArgs(1),
-		Example: "  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'INC-4711: the queue is stuck'\n  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'tonight' --later",
+		Example: "  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'INC-4711: the queue is stuck'\n  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'tonight' --at 2026-12-01T22:00:00+01:00",
 		Long: `What you may activate, and what it takes: lockkeeper eligible. The time starts when the
 activation begins, not when it is asked for, and it ends by itself. A scope below the
-one that you are eligible at, and a shorter time, are always possible.`}
+one that you are eligible at, and a shorter time, are always possible.
+
+With --at it is asked for now and begun from then on, with lockkeeper requests begin; the
+rules and everybody's rights are looked at again when it begins. With --deployment it ends
+with that deployment, if that is sooner.`}
 	c.Flags().StringVar(&scope, "scope", "/", "where")
 	c.Flags().DurationVar(&length, "for", time.Hour, "how long")
 	c.Flags().StringVar(&in.Reason, "reason", "", "why")
 	c.Flags().StringVar(&in.Ticket, "ticket", "", "number of the ticket, where the rules ask for one")
+	c.Flags().StringVar(&start, "at", "", "begin it from this instant on, such as 2026-12-01T22:00:00+01:00; only asks now")
+	c.Flags().StringVar(&in.Deployment, "deployment", "", "end it with this deployment")
 	c.Flags().BoolVar(&later, "later", false, "only ask; begin it later with `requests begin`")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait for the approvals; 0: as long as the request may wait")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if length%time.Second != 0 {
-			return lockkeeper.Invalid.Errorf("duration_malformed", "An activation lasts whole seconds, and %s is not.", length).WithNext("Ask for --for 1h.")
+		if err := wholeSeconds(length); err != nil {
+			return err
+		}
+		if start != "" {
+			t, err := time.Parse(time.RFC3339Nano, start)
+			if err != nil {
+				return lockkeeper.Invalid.Errorf("moment_malformed", "%.40q is no instant.", start).WithNext("Write it with its zone, as 2026-12-01T22:00:00+01:00.")
+			}
+			in.At, later = lockkeeper.MomentOf(t), true
 		}
 		in.Role, in.Scope, in.Seconds = args[0], lockkeeper.Scope(scope), int64(length/time.Second)
 		client, err := a.person()
@@ -43,19 +57,31 @@ one that you are eligible at, and a shorter time, are always possible.`}
 		if err := client.Call(c.Context(), "POST", "/requests", in, &r, "Idempotency-Key", randomText()); err != nil {
 			return err
 		}
-		if later {
-			return a.print(r, func(w io.Writer) {
-				printRequest(w, r)
-				fmt.Fprintf(w, "Begin it once it is approved: lockkeeper requests begin %s\n", r.ID)
-			})
-		}
-		active, err := a.begin(c.Context(), client, r, timeout)
-		if err != nil {
-			return err
-		}
-		return a.print(active, func(w io.Writer) { printActivation(w, active) })
+		return a.beginOr(c.Context(), client, r, later, timeout)
 	}
 	return c
+}
+
+// beginOr begins what was asked for once it is approved, or only shows it.
+func (a *app) beginOr(ctx context.Context, client api.Client, r api.Request, later bool, timeout time.Duration) error {
+	if later {
+		return a.print(r, func(w io.Writer) {
+			printRequest(w, r)
+			fmt.Fprintf(w, "Begin it once it is approved: lockkeeper requests begin %s\n", r.ID)
+		})
+	}
+	active, err := a.begin(ctx, client, r, timeout)
+	if err != nil {
+		return err
+	}
+	return a.print(active, func(w io.Writer) { printActivation(w, active) })
+}
+
+func wholeSeconds(d time.Duration) error {
+	if d%time.Second != 0 {
+		return lockkeeper.Invalid.Errorf("duration_malformed", "An activation lasts whole seconds, and %s is not.", d).WithNext("Ask for --for 1h.")
+	}
+	return nil
 }
 
 // begin waits for the approvals of a request and begins the activation.
@@ -125,6 +151,15 @@ func printEligibility(w io.Writer, e api.Eligibility) {
 	}
 	for _, p := range e.Approvals {
 		fmt.Fprintf(w, "  approvals of %s: %d (%s) %s\n", strings.Join(p.Groups, ", "), p.Count, p.Name, printable(p.Instructions))
+		if len(p.EscalateGroups) > 0 {
+			fmt.Fprintf(w, "    after %s also of %s\n", time.Duration(p.EscalateSeconds)*time.Second, strings.Join(p.EscalateGroups, ", "))
+		}
+	}
+	if e.CoolingOff > 0 {
+		fmt.Fprintf(w, "  nothing for %s after a change of your credential\n", time.Duration(e.CoolingOff)*time.Second)
+	}
+	if e.Hours {
+		fmt.Fprintln(w, "  to begin in the hours of the rules")
 	}
 }
 
@@ -177,6 +212,15 @@ func (a *app) showRequestCommand() *cobra.Command {
 
 func printRequest(w io.Writer, r api.Request) {
 	fmt.Fprintf(w, "%s: %s asks to activate %s at %s for %s\n", r.ID, r.User, r.Role, r.Scope, time.Duration(r.Seconds)*time.Second)
+	if r.Extends != "" {
+		fmt.Fprintf(w, "  extends   %s past its end at %s\n", r.Extends, r.From)
+	}
+	if !r.At.IsZero() {
+		fmt.Fprintf(w, "  begins    from %s on\n", r.At)
+	}
+	if r.Deployment != "" {
+		fmt.Fprintf(w, "  ends      with %s, if that is sooner\n", r.Deployment)
+	}
 	if r.Reason != "" {
 		fmt.Fprintf(w, "  reason    %s\n", printable(r.Reason))
 	}
@@ -190,14 +234,22 @@ func printRequest(w io.Writer, r api.Request) {
 	if r.End == nil {
 		fmt.Fprintf(w, "  waits     until %s\n", r.Deadline)
 	}
+	for _, t := range r.Trims {
+		fmt.Fprintf(w, "  trimmed   by %s at %s, from %s for %s\n", t.User, t.At, t.Scope, time.Duration(t.Seconds)*time.Second)
+	}
 	for _, v := range r.Approvals {
-		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment))
+		larger := ""
+		if v.Digest != r.Digest {
+			larger = "(as it was then) "
+		}
+		fmt.Fprintf(w, "  approved  by %s at %s %s%s\n", v.User, v.At, larger, printable(v.Comment))
 	}
 	printDecision(w, r.Verdict, 1)
 }
 
 func (a *app) decideRequestCommand(approve bool) *cobra.Command {
-	var comment, digest string
+	var comment, digest, scope string
+	var length time.Duration
 	verb, short, done := "approve", "Approve somebody else's request", "Approved."
 	if !approve {
 		verb, short, done = "deny", "Deny somebody else's request; it ends", "Denied."
@@ -206,12 +258,21 @@ func (a *app) decideRequestCommand(approve bool) *cobra.Command {
 		Long: "The verdict is on exactly the request that is shown: give its digest with --digest if you saw it before."}
 	c.Flags().StringVar(&comment, "comment", "", "why")
 	c.Flags().StringVar(&digest, "digest", "", "digest of the request that you saw; default: the one shown now")
+	if approve {
+		c.Example += "\n  lockkeeper requests approve r-… --for 30m --scope /projects/payments/environments/test"
+		c.Long += "\nWith --for and --scope you approve less than was asked for: the request becomes that. Who approved it before approved this, too."
+		c.Flags().DurationVar(&length, "for", 0, "approve a shorter time than was asked for")
+		c.Flags().StringVar(&scope, "scope", "", "approve a scope below the one that was asked for")
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		client, r, err := a.oneRequest(c, args[0])
 		if err != nil {
 			return err
 		}
-		vote := api.Vote{Digest: r.Digest, Comment: comment}
+		if err := wholeSeconds(length); err != nil {
+			return err
+		}
+		vote := api.RequestVote{Digest: r.Digest, Comment: comment, Seconds: int64(length / time.Second), Scope: lockkeeper.Scope(scope)}
 		if digest != "" {
 			vote.Digest = lockkeeper.Digest(digest)
 		}
@@ -300,5 +361,36 @@ func (a *app) activationsCommand() *cobra.Command {
 		}
 		return a.print(map[string]string{"id": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "Ended.") })
 	}
-	return withCommands(&cobra.Command{Use: "activations", Short: "What is active now, what it opens, and ending it"}, list, end, a.credentialCommand(), a.sshCommand())
+	return withCommands(&cobra.Command{Use: "activations", Short: "What is active now, what it opens, making it longer, and ending it"}, list, end, a.extendCommand(), a.credentialCommand(), a.sshCommand())
+}
+
+func (a *app) extendCommand() *cobra.Command {
+	var in api.ExtendActivation
+	var length, timeout time.Duration
+	var later bool
+	c := &cobra.Command{Use: "extend ID --for DURATION", Short: "Ask to make one's activation last longer, wait for the approvals, and do it", Args: cobra.ExactArgs(1),
+		Example: "  lockkeeper activations extend a-… --for 30m --reason 'the queue is still stuck'",
+		Long: `It is asked for and approved as the activation was, and must be begun before that ends. The
+rules say how often one activation may be made longer, and how long it lasts in all.`}
+	c.Flags().DurationVar(&length, "for", 30*time.Minute, "how much longer, past its end")
+	c.Flags().StringVar(&in.Reason, "reason", "", "why")
+	c.Flags().StringVar(&in.Ticket, "ticket", "", "number of the ticket, where the rules ask for one")
+	c.Flags().BoolVar(&later, "later", false, "only ask; begin it later with `requests begin`")
+	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait for the approvals; 0: as long as the request may wait")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := wholeSeconds(length); err != nil {
+			return err
+		}
+		in.Seconds = int64(length / time.Second)
+		client, err := a.person()
+		if err != nil {
+			return err
+		}
+		var r api.Request
+		if err := client.Call(c.Context(), "POST", "/activations/"+pathEscape(args[0])+"/extend", in, &r, "Idempotency-Key", randomText()); err != nil {
+			return err
+		}
+		return a.beginOr(c.Context(), client, r, later, timeout)
+	}
+	return c
 }

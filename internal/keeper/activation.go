@@ -31,8 +31,15 @@ type Request struct {
 	Opened   lockkeeper.Moment   `json:"opened"`
 	Opens    []Opening           `json:"opens,omitempty"` // provisioners that it opens, beside the actions
 	Deadline lockkeeper.Moment   `json:"deadline"`        // until when it may be approved and begun
-	Terms    []catalog.Check     `json:"terms,omitempty"` // approvals that the rules asked for when it was made
+	Terms    []catalog.Check     `json:"terms,omitempty"` // approvals and hours that the rules asked for when it was made
 	Votes    []Vote              `json:"votes,omitempty"`
+
+	At         lockkeeper.Moment `json:"at,omitzero"`           // from when it may be begun; zero: at once
+	Extends    string            `json:"extends,omitempty"`     // the activation that it makes longer
+	From       lockkeeper.Moment `json:"from,omitzero"`         // when that ends without it
+	Deployment string            `json:"deployment,omitempty"`  // that the activation ends with
+	CoolingOff time.Duration     `json:"cooling_off,omitempty"` // that the rules asked for when it was made, in nanoseconds
+	Trims      []Trim            `json:"trims,omitempty"`       // what it was before approvers made it smaller; at most maxTrims
 }
 
 // An Activation is a role that somebody holds for a time.
@@ -49,6 +56,9 @@ type Activation struct {
 	Started lockkeeper.Moment   `json:"started"`
 	Ends    lockkeeper.Moment   `json:"ends"`
 	Seq     int64               `json:"seq"`
+
+	Deployment string      `json:"deployment,omitempty"` // that it ends with
+	Extended   []Extension `json:"extended,omitempty"`   // how often it was made longer; bounded by the rules
 }
 
 // Bounds of what is asked for and active.
@@ -61,12 +71,21 @@ const (
 
 // digest is what an approval of the request is for.
 func (r Request) digest() (lockkeeper.Digest, error) {
-	ask := map[string]any{"request": r.ID, "user": r.User, "role": r.Role, "actions": r.Actions, "scope": r.Scope,
+	all := map[string]any{"request": r.ID, "user": r.User, "role": r.Role, "actions": r.Actions, "scope": r.Scope,
 		"seconds": int64(r.For / time.Second), "reason": r.Reason, "ticket": r.Ticket}
-	if len(r.Opens) > 0 {
-		ask["opens"] = r.Opens
+	if !r.At.IsZero() {
+		all["at"] = r.At.String()
 	}
-	b, err := lockkeeper.Canonical(ask)
+	if r.Extends != "" {
+		all["extends"], all["from"] = r.Extends, r.From.String()
+	}
+	if r.Deployment != "" {
+		all["deployment"] = r.Deployment
+	}
+	if len(r.Opens) > 0 {
+		all["opens"] = r.Opens
+	}
+	b, err := lockkeeper.Canonical(all)
 	if err != nil {
 		return "", err
 	}
@@ -75,7 +94,7 @@ func (r Request) digest() (lockkeeper.Digest, error) {
 
 func (r *Request) clone() *Request {
 	c := *r
-	c.Votes = slices.Clone(r.Votes)
+	c.Votes, c.Trims = slices.Clone(r.Votes), slices.Clone(r.Trims)
 	return &c
 }
 
@@ -212,6 +231,7 @@ const (
 	activationDeactivated = "deactivated" // by its holder
 	activationRevoked     = "revoked"     // by somebody else; what was approved under it counts no more
 	activationLapsed      = "lapsed"      // its holder is not eligible any more; the same
+	activationFinished    = "finished"    // the deployment that it was asked for has ended
 )
 
 func (*activationEnded) kind() string { return "activation.ended" }
@@ -311,7 +331,7 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 	var best *Activation
 	var by lockkeeper.Decision
 	for _, a := range w.Activations {
-		if a.User != user || !a.covers(action, scope, now) || !w.rules.Access.RoleAllows(a.Role, action) || best != nil && (a.Ends.Before(best.Ends) || a.Ends == best.Ends && a.ID > best.ID) {
+		if a.User != user || !a.covers(action, scope, now) || !w.lives(a, now) || !w.rules.Access.RoleAllows(a.Role, action) || best != nil && (a.Ends.Before(best.Ends) || a.Ends == best.Ends && a.ID > best.ID) {
 			continue
 		}
 		if e := w.rules.Access.Eligible(user, a.Role, a.Scope, now); e.Passed(now) {
@@ -366,6 +386,16 @@ type demands struct {
 	patience  time.Duration
 	reason    bool
 	approvals []catalog.Check
+
+	hours      []catalog.Check
+	coolingOff time.Duration
+	extensions int
+}
+
+// terms are what goes on being asked for of whoever has asked, although the rules
+// become easier.
+func (d demands) terms() []catalog.Check {
+	return append(d.approvals[:len(d.approvals):len(d.approvals)], d.hours...)
 }
 
 func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
@@ -377,7 +407,12 @@ func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
 		if i == 0 || r.PatienceLimit() < d.patience {
 			d.patience = r.PatienceLimit()
 		}
+		if i == 0 || r.ExtensionLimit() < d.extensions {
+			d.extensions = r.ExtensionLimit()
+		}
 		d.reason = d.reason || !r.NoReason
+		d.coolingOff = max(d.coolingOff, time.Duration(r.CoolingOff))
+		d.hours = append(d.hours, hoursOf(r)...)
 		for _, c := range r.Approvals {
 			a := *c.Approval
 			a.After = slices.Clone(a.After)
@@ -390,10 +425,19 @@ func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
 	return d
 }
 
+// patienceFrom is from when a request's patience counts: from its start, if that
+// was asked for later.
+func (r *Request) patienceFrom() lockkeeper.Moment {
+	if r.Opened.Before(r.At) {
+		return r.At
+	}
+	return r.Opened
+}
+
 // deadline is until when a request may wait: as when it was made, or sooner if the
 // rules of now say so.
 func (d demands) deadline(r *Request) lockkeeper.Moment {
-	if sooner := r.Opened.Add(d.patience); len(d.rules) > 0 && sooner.Before(r.Deadline) {
+	if sooner := r.patienceFrom().Add(d.patience); len(d.rules) > 0 && sooner.Before(r.Deadline) {
 		return sooner
 	}
 	return r.Deadline
@@ -407,7 +451,7 @@ func (d demands) fits(r *Request) lockkeeper.Decision {
 		out.Code, out.Sentence = "activation_rule_missing", fmt.Sprintf("No rule says what it takes to activate %s at %s.", r.Role, r.Scope)
 		out.Next = "Ask for an ActivationRule for this role."
 		return out
-	case r.For > d.longest:
+	case r.For > d.longest && r.Extends == "": // its whole time is judged by extensible
 		out.Code, out.Sentence = "activation_long", fmt.Sprintf("%s may be activated for %s at most, and %s were asked for.", r.Role, d.longest, r.For)
 		out.Next = fmt.Sprintf("Ask for --for %s or less.", d.longest)
 		return out

@@ -39,7 +39,7 @@ func TestActivationRuleBelow(t *testing.T) {
 	if err := do("ann", openRequest{ID: "r-p", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0); err != nil {
 		return
 	}
-	must(t, do("bob", decideRequest{"r-p", true, c.Requests["r-p"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-p", Approve: true, Digest: c.Requests["r-p"].Digest, Comment: ""}, 0))
 	must(t, do("ann", beginActivation{"r-p", "a-p"}, 0))
 	for _, after := range []time.Duration{0, 30 * time.Minute} {
 		if d := c.check("ann", lockkeeper.StartDeployments, "/projects/p/environments/e", began.Add(after)); d.Passed(began.Add(after)) {
@@ -52,7 +52,7 @@ func TestActivationRuleBelow(t *testing.T) {
 func TestActivationPatienceShortened(t *testing.T) {
 	c, do := accessCore(t)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	c.rules = accessLawOf(t, "patience: 2h", "patience: 5m")
 	if err := do("ann", beginActivation{"r-1", "a-1"}, 110*time.Minute); err == nil {
 		t.Errorf("begun 110 minutes after it was asked for, though the rule says 5m (since minute 0)")
@@ -64,7 +64,7 @@ func TestActivationUntilPastADeny(t *testing.T) {
 	deny := fmt.Sprintf("---\n{kind: Assignment, name: night, role: operator, principal: user:ann, scope: /projects/p, deny: true, start: '%s'}\n", began.Add(10*time.Minute))
 	c, do := accessCore(t, "<deny>", deny)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
 	d := c.check("ann", lockkeeper.StartDeployments, "/projects/p", began)
 	later := began.Add(30 * time.Minute)
@@ -77,8 +77,8 @@ func TestActivationUntilPastADeny(t *testing.T) {
 func TestActivationTwoPlacesOnePerson(t *testing.T) {
 	c, do := accessCore(t, "count: 1", "count: 2")
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
-	must(t, do("cat", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
+	must(t, do("cat", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	c.rules = accessLawOf(t, "count: 1", "count: 2", "<cat>", ", person: bob")
 	want(t, do("ann", beginActivation{"r-1", "a-1"}, 0), "approvals_missing")
 }
@@ -89,7 +89,7 @@ func TestActivationRevival(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, do := accessCore(t)
 			must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-			must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+			must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 			must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
 			c.rules = accessLawOf(t, without...)
 			must(t, do("", sweep{}, time.Minute))
@@ -127,7 +127,7 @@ func TestActivationVoteBeyondRevocation(t *testing.T) {
 			c, do := accessCore(t, eligibleApprovers...)
 			must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
 			activateApprover(t, do, "bob", "b", 0, time.Minute)
-			must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+			must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 			at := 2 * time.Minute
 			if how == "deactivated" {
 				at = time.Second
@@ -148,11 +148,11 @@ func TestActivationVoteBeyondRevocation(t *testing.T) {
 func TestActivationVoteStuck(t *testing.T) {
 	c, do := accessCore(t)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	c.rules = accessLawOf(t, eligibleApprovers...) // from standing to eligible
 	activateApprover(t, do, "bob", "b", 0, time.Minute)
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, "again, under the activation"}, 0))
-	want(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, "and again"}, 0), "already_approved")
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: "again, under the activation"}, 0))
+	want(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: "and again"}, 0), "already_approved")
 	must(t, do("", sweep{}, 2*time.Minute))
 	if err := do("ann", beginActivation{"r-1", "a-1"}, 2*time.Minute); err != nil {
 		t.Errorf("bob said yes under his activation and is eligible still, but: %v", err)
@@ -163,7 +163,7 @@ func TestActivationVoteStuck(t *testing.T) {
 func TestActivationBeginTwice(t *testing.T) {
 	c, do := accessCore(t)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
 	must(t, do("ann", beginActivation{"r-1", "a-2"}, time.Second))
 	if len(c.Activations) != 1 || c.Activations["a-1"] == nil {
@@ -226,7 +226,7 @@ scope: /projects/payments
 	v, err := k.Deployment(ctx, Caller{Holder: id}, id)
 	must(t, err)
 	want(t, k.Vote(ctx, Caller{User: "bob"}, id, true, v.Digest, ""), "not_granted")
-	r, err := k.RequestActivation(ctx, Caller{User: "bob"}, "", OpenRequest{"release-manager", "/projects/payments", time.Hour, "why", ""})
+	r, err := k.RequestActivation(ctx, Caller{User: "bob"}, "", OpenRequest{Role: "release-manager", Scope: "/projects/payments", For: time.Hour, Reason: "why", Ticket: ""})
 	must(t, err)
 	a, err := k.BeginActivation(ctx, Caller{User: "bob"}, r)
 	must(t, err)
@@ -251,7 +251,7 @@ func TestActivationEpochClears(t *testing.T) {
 	c, do := accessCore(t)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
 	must(t, do("ann", openRequest{ID: "r-2", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
 	c.Accounts["dora"] = &Account{User: "dora", Credential: "c"}
 	must(t, do("", openEpoch{Number: 2, Confirmer: "dora", Reason: "restored"}, time.Second))
@@ -264,7 +264,7 @@ func TestActivationEpochClears(t *testing.T) {
 func TestActivationListsDeadActivations(t *testing.T) {
 	c, do := accessCore(t)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
 	c.rules = accessLawOf(t, "users: [ann, ", "users: [")
 	must(t, do("", sweep{}, time.Minute))
@@ -284,7 +284,7 @@ func TestActivationKeeper(t *testing.T) {
 	text := strings.NewReplacer("<bob>", "bob, ", "<leads>", "", "<cat>", "", "<wider>", "", "<longest>", "1h", "<strict>", "", "<deny>", "\n---\n{kind: User, name: eve}\n").Replace(accessRules)
 	_, err := k.Apply(ctx, Caller{User: "dora"}, readRules(t, text), 2, "x")
 	must(t, err)
-	ask := OpenRequest{"operator", "/projects/p", time.Hour, "why", ""}
+	ask := OpenRequest{Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why", Ticket: ""}
 	r, err := k.RequestActivation(ctx, Caller{User: "ann"}, "k", ask)
 	must(t, err)
 	again, err := k.RequestActivation(ctx, Caller{User: "ann"}, "k", ask)
@@ -299,10 +299,10 @@ func TestActivationKeeper(t *testing.T) {
 	want(t, err, "request_missing")
 	v, err := k.Request(ctx, Caller{User: "bob"}, r)
 	must(t, err)
-	want(t, k.DecideRequest(ctx, Caller{User: "ann"}, r, true, v.Digest, ""), "own_deployment")
-	want(t, k.DecideRequest(ctx, Caller{User: "ann"}, r, false, v.Digest, ""), "own_deployment")
-	want(t, k.DecideRequest(ctx, Caller{User: "eve"}, r, false, v.Digest, ""), "approver_not_permitted")
-	must(t, k.DecideRequest(ctx, Caller{User: "bob"}, r, true, v.Digest, ""))
+	want(t, k.DecideRequest(ctx, Caller{User: "ann"}, r, RequestVerdict{Approve: true, Digest: v.Digest, Comment: ""}), "own_deployment")
+	want(t, k.DecideRequest(ctx, Caller{User: "ann"}, r, RequestVerdict{Approve: false, Digest: v.Digest, Comment: ""}), "own_deployment")
+	want(t, k.DecideRequest(ctx, Caller{User: "eve"}, r, RequestVerdict{Approve: false, Digest: v.Digest, Comment: ""}), "approver_not_permitted")
+	must(t, k.DecideRequest(ctx, Caller{User: "bob"}, r, RequestVerdict{Approve: true, Digest: v.Digest, Comment: ""}))
 	won := make(chan error, 20)
 	for range 20 {
 		go func() { _, err := k.BeginActivation(ctx, Caller{User: "ann"}, r); won <- err }()

@@ -102,12 +102,17 @@ type modelRequest struct {
 	needed   int
 	wider    bool
 	votes    map[string]bool
+	at       lockkeeper.Moment // not begun before; zero: at once
+	extends  string            // the activation that it makes longer
+	from     lockkeeper.Moment // when that ends
 }
 type modelActivation struct {
-	user  string
-	scope lockkeeper.Scope
-	ends  lockkeeper.Moment
-	wider bool
+	user     string
+	scope    lockkeeper.Scope
+	began    lockkeeper.Moment
+	ends     lockkeeper.Moment
+	wider    bool
+	extended int
 }
 
 type accessModel struct {
@@ -131,8 +136,24 @@ func (m *accessModel) ready(r *modelRequest, now lockkeeper.Moment) bool {
 			persons[personIn(v)] = true
 		}
 	}
-	return m.eligible(r.user, r.scope) && r.length <= m.law.longest && (r.wider || !m.law.wider) &&
+	return m.eligible(r.user, r.scope) && r.length <= m.law.longest && (r.wider || !m.law.wider) && !now.Before(r.at) &&
+		(r.extends == "" || m.extensible(r.extends, r.from, r.length, now)) &&
 		len(persons) >= max(r.needed, m.law.needed(r.scope)) && now.Before(r.deadline)
+}
+
+// extensible reports whether an activation that ends at from can last longer.
+func (m *accessModel) extensible(id string, from lockkeeper.Moment, length time.Duration, now lockkeeper.Moment) bool {
+	a := m.activations[id]
+	return a != nil && now.Before(a.ends) && a.ends == from && a.extended < 1 && a.ends.Add(length).Sub(a.began) <= m.law.longest
+}
+
+func (m *accessModel) waiting(user string) (n int) {
+	for _, r := range m.requests {
+		if r.user == user {
+			n++
+		}
+	}
+	return n
 }
 
 // may is what a user who holds nothing by assignment may do.
@@ -173,6 +194,14 @@ func TestActivations(t *testing.T) {
 				}
 			}
 			seen[fmt.Sprint(cmd.name(), " ", s.err == nil)]++
+			for _, ev := range s.events {
+				switch ev.(type) {
+				case *requestTrimmed:
+					seen["smaller"]++
+				case *activationExtended:
+					seen["longer"]++
+				}
+			}
 			return s.err
 		}
 		if err := step("", firstEntry{}); err != nil {
@@ -182,75 +211,151 @@ func TestActivations(t *testing.T) {
 		scopes := []lockkeeper.Scope{"/projects/p", "/projects/p/environments/e", "/projects/p/environments/f", "/"}
 		var requests, activations []string
 		pick := func(name string, of []string) string {
+			alive := slices.DeleteFunc(slices.Clone(of), func(id string) bool { return m.requests[id] == nil && m.activations[id] == nil })
+			if len(alive) > 0 && rapid.IntRange(0, 5).Draw(rt, "alive") > 0 {
+				of = alive
+			}
 			if len(of) == 0 {
 				return "none"
 			}
 			return rapid.SampledFrom(of[max(0, len(of)-4):]).Draw(rt, name)
 		}
+		vote := func(user, id string, digest lockkeeper.Digest, approve bool) {
+			err := step(user, decideRequest{Request: id, Approve: approve, Digest: digest, Comment: ""})
+			r := m.requests[id]
+			if err == nil && (r == nil || !m.law.leads[user] || personIn(user) == personIn(r.user) || digest == "other" || !now.Before(r.deadline)) {
+				rt.Fatalf("%s decided on %s (invariant 3, 4 or 5)", user, id)
+			}
+			if err == nil && approve {
+				r.votes[user] = true
+			} else if err == nil {
+				delete(m.requests, id)
+			} else if r != nil && m.law.leads[user] && personIn(user) != personIn(r.user) && digest != "other" && now.Before(r.deadline) && codeOf(err) != "already_approved" {
+				rt.Fatalf("%s may not decide on %s: %v", user, id, err)
+			}
+		}
+		begin := func(by, id, activation string) {
+			r := m.requests[id]
+			err := step(by, beginActivation{id, activation})
+			want := r != nil && by == r.user && m.ready(r, now)
+			if a := m.begun[id]; a != nil && by == a.user && m.activations[m.ids[id]] == a && now.Before(a.ends) {
+				if err != nil {
+					rt.Fatalf("%s asks for the activation of %s again: %v", by, id, err)
+				}
+				return
+			}
+			if (err == nil) != want {
+				rt.Fatalf("%s begins %s (%+v): %v, want %v", by, id, r, err, want)
+			}
+			if err == nil {
+				if r.extends != "" {
+					activation = r.extends
+					m.activations[activation].ends = r.from.Add(r.length)
+					m.activations[activation].extended++
+				} else {
+					m.activations[activation] = &modelActivation{user: r.user, scope: r.scope, began: now, ends: now.Add(r.length), wider: r.wider}
+					activations = append(activations, activation)
+				}
+				m.begun[id], m.ids[id] = m.activations[activation], activation
+				delete(m.requests, id)
+			}
+		}
+		help := func(id, activation string) { // everybody does what he can so that it begins
+			if r := c.Requests[id]; r != nil {
+				for _, by := range []string{"bob", "cat", "dora"} {
+					vote(by, id, r.Digest, true)
+				}
+				begin(r.User, id, activation)
+			}
+		}
 		for n := range rapid.IntRange(20, 80).Draw(rt, "steps") {
 			user := rapid.SampledFrom(users).Draw(rt, "user")
-			switch rapid.IntRange(0, 9).Draw(rt, "command") {
+			switch rapid.IntRange(0, 15).Draw(rt, "command") {
 			case 0, 1:
 				id, scope := fmt.Sprint("r-", n), rapid.SampledFrom(scopes).Draw(rt, "scope")
 				length := rapid.SampledFrom([]time.Duration{10 * time.Minute, time.Hour, 2 * time.Hour}).Draw(rt, "for")
-				err := step(user, openRequest{ID: id, Role: "operator", Scope: scope, For: length, Reason: "why"})
-				waiting := 0
-				for _, r := range m.requests {
-					if r.user == user {
-						waiting++
-					}
+				start, from := lockkeeper.Moment{}, now
+				if rapid.IntRange(0, 3).Draw(rt, "ahead") == 0 {
+					start = now.Add(rapid.SampledFrom([]time.Duration{10 * time.Minute, 3 * time.Hour}).Draw(rt, "at"))
+					from = start
 				}
-				want := m.eligible(user, scope) && length <= m.law.longest && waiting < maxRequests
+				err := step(user, openRequest{ID: id, Role: "operator", Scope: scope, For: length, Reason: "why", At: start})
+				want := m.eligible(user, scope) && length <= m.law.longest && m.waiting(user) < maxRequests
 				if (err == nil) != want {
 					rt.Fatalf("%s asks for %s at %s: %v, want %v", user, length, scope, err, want)
 				}
 				if err == nil {
-					m.requests[id] = &modelRequest{user: user, scope: scope, length: length, deadline: now.Add(2 * time.Hour), needed: m.law.needed(scope), wider: m.law.wider, votes: map[string]bool{}}
+					m.requests[id] = &modelRequest{user: user, scope: scope, length: length, at: start, deadline: from.Add(2 * time.Hour), needed: m.law.needed(scope), wider: m.law.wider, votes: map[string]bool{}}
 					requests = append(requests, id)
+					if rapid.Bool().Draw(rt, "helped") {
+						help(id, fmt.Sprint("a-", n))
+					}
 				}
-			case 2, 3, 4:
+			case 2, 3, 4, 13:
 				id := pick("request", requests)
 				digest := lockkeeper.Digest("other")
 				if r := c.Requests[id]; r != nil && rapid.IntRange(0, 9).Draw(rt, "digest") > 0 {
 					digest = r.Digest
 				}
-				approve := rapid.IntRange(0, 9).Draw(rt, "approve") > 0
-				err := step(user, decideRequest{id, approve, digest, ""})
-				r := m.requests[id]
-				if err == nil && (r == nil || !m.law.leads[user] || personIn(user) == personIn(r.user) || digest == "other" || !now.Before(r.deadline)) {
-					rt.Fatalf("%s decided on %s (invariant 3, 4 or 5)", user, id)
-				}
-				if err == nil && approve {
-					r.votes[user] = true
-				} else if err == nil {
-					delete(m.requests, id)
-				} else if r != nil && m.law.leads[user] && personIn(user) != personIn(r.user) && digest != "other" && now.Before(r.deadline) && codeOf(err) != "already_approved" {
-					rt.Fatalf("%s may not decide on %s: %v", user, id, err)
-				}
+				vote(user, id, digest, rapid.IntRange(0, 9).Draw(rt, "approve") > 0)
 			case 5, 6:
 				id := pick("request", requests)
 				r := m.requests[id]
 				by := user
-				if r != nil && rapid.IntRange(0, 4).Draw(rt, "own") > 0 {
+				if r != nil && rapid.IntRange(0, 5).Draw(rt, "own") > 0 {
 					by = r.user
 				}
-				activation := fmt.Sprint("a-", n)
-				err := step(by, beginActivation{id, activation})
-				want := r != nil && by == r.user && m.ready(r, now)
-				if a := m.begun[id]; a != nil && by == a.user && m.activations[m.ids[id]] == a && now.Before(a.ends) {
-					if err != nil {
-						rt.Fatalf("%s asks for the activation of %s again: %v", by, id, err)
-					}
-					continue
+				begin(by, id, fmt.Sprint("a-", n))
+			case 14:
+				help(pick("request", requests), fmt.Sprint("a-", n))
+			case 10, 15:
+				id, request := pick("activation", activations), fmt.Sprint("r-", n)
+				a, by := m.activations[id], user
+				if a != nil && rapid.IntRange(0, 4).Draw(rt, "own") > 0 {
+					by = a.user
 				}
+				length := rapid.SampledFrom([]time.Duration{10 * time.Minute, 50 * time.Minute, 2 * time.Hour}).Draw(rt, "longer")
+				err := step(by, extendActivation{ID: request, Activation: id, For: length, Reason: "why"})
+				pending := false
+				for _, r := range m.requests {
+					pending = pending || r.extends == id
+				}
+				want := a != nil && a.user == by && !pending && m.waiting(by) < maxRequests && m.eligible(by, a.scope) &&
+					length <= m.law.longest && (a.wider || !m.law.wider) && m.extensible(id, a.ends, length, now)
 				if (err == nil) != want {
-					rt.Fatalf("%s begins %s (%+v): %v, want %v", by, id, r, err, want)
+					rt.Fatalf("%s makes %s (%+v) longer by %s: %v, want %v", by, id, a, length, err, want)
 				}
 				if err == nil {
-					m.activations[activation] = &modelActivation{r.user, r.scope, now.Add(r.length), r.wider}
-					m.begun[id], m.ids[id] = m.activations[activation], activation
-					delete(m.requests, id)
-					activations = append(activations, activation)
+					deadline := now.Add(2 * time.Hour)
+					if a.ends.Before(deadline) {
+						deadline = a.ends
+					}
+					m.requests[request] = &modelRequest{user: by, scope: a.scope, length: length, deadline: deadline, needed: m.law.needed(a.scope), wider: a.wider, votes: map[string]bool{}, extends: id, from: a.ends}
+					requests = append(requests, request)
+					if rapid.IntRange(0, 3).Draw(rt, "helped") > 0 {
+						help(request, "")
+					}
+				}
+			case 11, 12:
+				id := pick("request", requests)
+				r, digest := m.requests[id], lockkeeper.Digest("none")
+				if c.Requests[id] != nil {
+					digest = c.Requests[id].Digest
+				}
+				length := rapid.SampledFrom([]time.Duration{5 * time.Minute, time.Hour}).Draw(rt, "shorter")
+				scope := rapid.SampledFrom([]lockkeeper.Scope{"", "/projects/p/environments/f", "/projects"}).Draw(rt, "narrower")
+				err := step(user, decideRequest{Request: id, Approve: true, Digest: digest, For: length, Scope: scope})
+				want := r != nil && m.law.leads[user] && personIn(user) != personIn(r.user) && now.Before(r.deadline) && length <= r.length && length <= m.law.longest &&
+					(scope == "" || r.scope.Contains(scope) && scope != "/projects" && (r.extends == "" || scope == r.scope))
+				same := r != nil && length == r.length && (scope == "" || scope == r.scope)
+				if (err == nil) != want && !(same && codeOf(err) == "already_approved") && !(same && err == nil) {
+					rt.Fatalf("%s makes %s (%+v) smaller, to %s at %q: %v, want %v", user, id, r, length, scope, err, want)
+				}
+				if err == nil {
+					if r.length = length; scope != "" {
+						r.scope = scope
+					}
+					r.votes[user] = true
 				}
 			case 7:
 				id := pick("activation", activations)
@@ -290,7 +395,7 @@ func TestActivations(t *testing.T) {
 			rt.Fatal("the state is not the fold of the journal (invariant 1)")
 		}
 	})
-	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false"} {
+	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false", "activation.extend true", "activation.extend false", "smaller", "longer"} {
 		if seen[must] == 0 {
 			t.Errorf("never saw %s (saw %v)", must, seen)
 		}

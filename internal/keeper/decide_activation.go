@@ -18,7 +18,7 @@ func (w *world) requestFacts(r *Request, checks []catalog.Check, now lockkeeper.
 		About:      fmt.Sprintf("activations of %s at %s", r.Role, r.Scope),
 		Initiators: []gate.Initiator{{User: r.User, Account: r.User, Persons: w.everybody(r.User, r.Persons), Right: lockkeeper.Decision{Verdict: lockkeeper.Pass}}}}
 	for _, v := range r.Votes {
-		if v.Digest == r.Digest {
+		if r.approvedBy(v) {
 			f.Votes = append(f.Votes, w.requestBallot(r, checks, v, now))
 		}
 	}
@@ -63,8 +63,21 @@ func (w *world) stillMay(v Vote, action lockkeeper.Action, scope lockkeeper.Scop
 func (w *world) judgeRequest(r *Request, now lockkeeper.Moment) lockkeeper.Decision {
 	d := w.demandsOn(r.Role, r.Scope)
 	because := []lockkeeper.Decision{w.rules.Access.Eligible(r.User, r.Role, r.Scope, now), d.fits(r), w.unwidened(r)}
+	if d.coolingOff > 0 || r.CoolingOff > 0 {
+		because = append(because, w.coolsOff(r, d, now))
+	}
+	if r.Extends != "" {
+		because = append(because, w.extensible(r, d, now))
+	}
+	if r.Deployment != "" {
+		because = append(because, w.purpose(r, now))
+	}
 	because = append(because, gate.Approvals(w.requestFacts(r, d.approvals, now), now)...)
-	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: d.approvals}}, r.Terms); differs {
+	if !r.At.IsZero() {
+		because = append(because, r.starts(now))
+	}
+	because = append(because, w.windows(r, d, now)...)
+	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: d.terms()}}, r.Terms); differs {
 		because = append(because, gate.AsOpened(w.requestFacts(r, then.Environment.Checks, now), now))
 	}
 	if deadline := d.deadline(r); now.Before(deadline) {
@@ -103,6 +116,9 @@ type openRequest struct {
 	For    time.Duration    `json:"for"`
 	Reason string           `json:"reason,omitempty"`
 	Ticket string           `json:"ticket,omitempty"`
+
+	At         lockkeeper.Moment `json:"at,omitzero"`
+	Deployment string            `json:"deployment,omitempty"`
 }
 
 func (openRequest) name() string    { return "request.open" }
@@ -112,24 +128,46 @@ func (c openRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 	if by.User == "" {
 		return nil, nil, errPersonNeeded()
 	}
-	if len(c.Reason) > maxReason || len(c.Ticket) > maxReason {
+	if !c.At.IsZero() && (!now.Before(c.At) || now.Add(maxAhead).Before(c.At)) {
+		return nil, nil, lockkeeper.Invalid.Errorf("start_unfit", "An activation may begin later than now and within %d days, and %s is not.", maxAhead/(24*time.Hour), c.At).
+			WithNext("Leave --at out to begin at once.")
+	}
+	if c.Deployment != "" && lockkeeper.CheckName(c.Deployment) != nil {
+		return nil, nil, lockkeeper.Invalid.Errorf("deployment_malformed", "No deployment can be called that.").WithNext("Name one such as d-…: lockkeeper deployments list")
+	}
+	return w.ask(Request{ID: c.ID, User: by.User, Role: c.Role, Actions: w.rules.Access.RoleActions(c.Role), Scope: c.Scope, For: c.For,
+		Reason: c.Reason, Ticket: c.Ticket, At: c.At, Deployment: c.Deployment}, now)
+}
+
+// maxAhead is how far ahead an activation may begin.
+const maxAhead = 30 * 24 * time.Hour
+
+// ask opens a request, for a new activation or for a longer one.
+func (w *world) ask(r Request, now lockkeeper.Moment) ([]event, any, error) {
+	if len(r.Reason) > maxReason || len(r.Ticket) > maxReason {
 		return nil, nil, lockkeeper.Invalid.Errorf("reason_long", "The reason and the ticket have at most %d bytes.", maxReason)
 	}
-	if c.For < time.Minute || c.For%time.Second != 0 {
+	if r.For < time.Minute || r.For%time.Second != 0 {
 		return nil, nil, lockkeeper.Invalid.Errorf("duration_malformed", "An activation lasts whole seconds, and a minute at least.").WithNext("Ask for --for 1h.")
 	}
 	waiting := 0
-	for _, r := range w.Requests {
-		if r.User == by.User {
+	for _, o := range w.Requests {
+		if o.User == r.User {
 			waiting++
 		}
 	}
 	if waiting >= maxRequests {
 		return nil, nil, lockkeeper.Limited.Errorf("requests_many", "%d requests of yours wait.", waiting).WithNext("Withdraw some: lockkeeper requests list")
 	}
-	d := w.demandsOn(c.Role, c.Scope)
-	r := Request{ID: c.ID, User: by.User, Persons: w.persons(by.User), Role: c.Role, Actions: w.rules.Access.RoleActions(c.Role), Scope: c.Scope, For: c.For,
-		Reason: c.Reason, Ticket: c.Ticket, Opened: now, Deadline: now.Add(d.patience), Terms: d.approvals, Opens: w.openings(by.User, c.Role, c.Scope)}
+	d := w.demandsOn(r.Role, r.Scope)
+	r.Persons, r.Opened, r.Terms, r.CoolingOff = w.persons(r.User), now, d.terms(), d.coolingOff
+	r.Deadline = r.patienceFrom().Add(d.patience)
+	if r.Extends != "" && r.From.Before(r.Deadline) {
+		r.Deadline = r.From
+	}
+	if r.Extends == "" {
+		r.Opens = w.openings(r.User, r.Role, r.Scope)
+	}
 	var err error
 	if r.Digest, err = r.digest(); err != nil {
 		return nil, nil, lockkeeper.Invalid.Errorf("request_malformed", "The request has no digest: %v.", err)
@@ -156,6 +194,9 @@ type decideRequest struct {
 	Approve bool              `json:"approve"`
 	Digest  lockkeeper.Digest `json:"digest"`
 	Comment string            `json:"comment,omitempty"`
+	// What an approval makes of the request: shorter, narrower, or both.
+	For   time.Duration    `json:"for,omitempty"`
+	Scope lockkeeper.Scope `json:"scope,omitempty"`
 }
 
 func (c decideRequest) name() string {
@@ -180,21 +221,62 @@ func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 	case !now.Before(deadline):
 		return nil, nil, lockkeeper.Conflict.Errorf("timed_out", "The request waited until %s.", deadline)
 	}
-	mine := w.voteOf(by, c.Approve, r.Digest, lockkeeper.ApproveActivations, r.Scope, now)
-	ballot, err := w.takesRequest(r, live.approvals, mine, now)
-	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: live.approvals}}, r.Terms); err != nil && differs {
-		if b, e := w.takesRequest(r, then.Environment.Checks, mine, now); e == nil {
-			ballot, err = b, nil
-		}
+	less, err := c.trim(w, by, r, now)
+	if err != nil {
+		return nil, nil, err
 	}
+	mine, ballot, err := w.decides(less, by, c.Approve, now)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !c.Approve {
 		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
 	}
-	return []event{&requestApproved{ID: r.ID, User: by.User, Digest: r.Digest, Comment: c.Comment, Persons: mine.Persons, Right: ballot.Right,
-		Activation: mine.Activation, Role: mine.Role, Revision: w.Revision.Number}}, opened{r.ID}, nil
+	out := []event{&requestApproved{ID: r.ID, User: by.User, Digest: less.Digest, Comment: c.Comment, Persons: mine.Persons, Right: ballot.Right,
+		Activation: mine.Activation, Role: mine.Role, Revision: w.Revision.Number}}
+	if less != r {
+		out = append([]event{&requestTrimmed{ID: r.ID, User: by.User, For: less.For, Scope: less.Scope, From: r.Digest, Digest: less.Digest, Comment: c.Comment, Revision: w.Revision.Number}}, out...)
+	}
+	return out, opened{r.ID}, nil
+}
+
+// trim is the request as the approver leaves it. To make it smaller takes what it
+// takes to deny it: who may not decide on all that was asked takes nothing from it.
+// His own earlier approval stands in the way of none of his.
+func (c decideRequest) trim(w *world, by Caller, r *Request, now lockkeeper.Moment) (*Request, error) {
+	if c.For == 0 && c.Scope == "" {
+		return r, nil
+	}
+	if !c.Approve {
+		return nil, lockkeeper.Invalid.Errorf("trim_unfit", "Whoever denies a request makes nothing of it.").WithNext("Approve it with --for or --scope.")
+	}
+	less, err := r.trimmed(c.For, c.Scope)
+	if err != nil || less == r {
+		return r, err
+	}
+	if _, _, err := w.decides(r, by, false, now); err != nil {
+		return nil, err
+	}
+	if d := w.demandsOn(less.Role, less.Scope).fits(less); d.Verdict != lockkeeper.Pass {
+		return nil, lockkeeper.Conflict.Errorf(d.Code, "%s", d.Sentence).WithNext("Leave it as it was asked for, or deny it.").WithDecision(d)
+	}
+	less.Votes = slices.DeleteFunc(less.Votes, func(v Vote) bool { return v.User == by.User })
+	return less, nil
+}
+
+// decides says how a request takes the caller's verdict: by the rules of now, or by
+// those of when it was made, for who is asked no more may be the one whom it waits
+// for.
+func (w *world) decides(r *Request, by Caller, approve bool, now lockkeeper.Moment) (Vote, gate.Vote, error) {
+	live := w.demandsOn(r.Role, r.Scope)
+	mine := w.voteOf(by, approve, r.Digest, lockkeeper.ApproveActivations, r.Scope, now)
+	ballot, err := w.takesRequest(r, live.approvals, mine, now)
+	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: live.terms()}}, r.Terms); err != nil && differs {
+		if b, e := w.takesRequest(r, then.Environment.Checks, mine, now); e == nil {
+			ballot, err = b, nil
+		}
+	}
+	return mine, ballot, err
 }
 
 // voteOf is a vote by the caller now, with the activation that his right rests on.
@@ -225,7 +307,8 @@ func (c beginActivation) about() string { return requestSubject(c.Request) }
 
 func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
 	for _, a := range w.Activations {
-		if a.Request == c.Request && a.User == by.User && now.Before(a.Ends) {
+		made := a.Request == c.Request || slices.ContainsFunc(a.Extended, func(x Extension) bool { return x.Request == c.Request })
+		if made && a.User == by.User && now.Before(a.Ends) {
 			return nil, opened{a.ID}, nil // asked again because the answer was lost
 		}
 	}
@@ -244,16 +327,20 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		}
 		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
+	if r.Extends != "" {
+		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil
+	}
 	active := 0
 	for _, a := range w.Activations {
-		if a.User == by.User && now.Before(a.Ends) {
+		if a.User == by.User && w.lives(a, now) {
 			active++
 		}
 	}
 	if active >= maxActivations {
 		return nil, nil, lockkeeper.Limited.Errorf("activations_many", "%d activations of yours are alive.", active).WithNext("End some: lockkeeper activations list")
 	}
-	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Opens: w.openings(r.User, r.Role, r.Scope), Started: now, Ends: now.Add(r.For)}
+	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For),
+		Opens: w.openings(r.User, r.Role, r.Scope), Deployment: r.Deployment}
 	duties, err := w.duties(a, now)
 	if err != nil {
 		return nil, nil, err
@@ -379,6 +466,8 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 		}
 		if !now.Before(a.Ends) {
 			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number})
+		} else if !w.lives(a, now) {
+			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: fmt.Sprintf("The deployment %s has ended.", a.Deployment), Revision: w.Revision.Number})
 		} else if e := w.rules.Access.Eligible(a.User, a.Role, a.Scope, now); !e.Passed(now) {
 			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number})
 			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)

@@ -209,7 +209,7 @@ func (w *world) owedOn(provisioner string, now lockkeeper.Moment) *Duty {
 // what it was.
 func (w *world) finished(d *Duty, now lockkeeper.Moment) bool {
 	a := w.Activations[d.Activation]
-	if a == nil || !now.Before(a.Ends) || !d.Over.IsZero() {
+	if a == nil || !w.lives(a, now) || !d.Over.IsZero() {
 		return true
 	}
 	p, there := w.rules.Catalog.Provisioners[d.Provisioner]

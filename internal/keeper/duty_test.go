@@ -76,7 +76,7 @@ func (w *dutyWorld) activate(n int, user string, scope lockkeeper.Scope, length 
 	if _, err := w.step(user, openRequest{ID: "r-" + id, Role: "operator", Scope: scope, For: length, Reason: "why"}); err != nil {
 		return
 	}
-	if _, err := w.step("dora", decideRequest{"r-" + id, true, w.c.Requests["r-"+id].Digest, ""}); err != nil {
+	if _, err := w.step("dora", decideRequest{Request: "r-" + id, Approve: true, Digest: w.c.Requests["r-"+id].Digest, Comment: ""}); err != nil {
 		w.t.Fatal(err)
 	}
 	_, err := w.step(user, beginActivation{"r-" + id, "a-" + id})
@@ -279,7 +279,7 @@ func dutyCore(t *testing.T, scope lockkeeper.Scope) (*core, func(by string, cmd 
 func activated(t *testing.T, c *core, do func(by string, cmd command, at time.Duration) error, n string, scope lockkeeper.Scope, at time.Duration) {
 	t.Helper()
 	must(t, do("ann", openRequest{ID: "r-" + n, Role: "operator", Scope: scope, For: time.Hour, Reason: "why"}, at))
-	must(t, do("bob", decideRequest{"r-" + n, true, c.Requests["r-"+n].Digest, ""}, at))
+	must(t, do("bob", decideRequest{Request: "r-" + n, Approve: true, Digest: c.Requests["r-"+n].Digest, Comment: ""}, at))
 	must(t, do("ann", beginActivation{"r-" + n, "a-" + n}, at))
 }
 
@@ -354,7 +354,7 @@ func TestDutyOwed(t *testing.T) {
 		at += time.Second + max(wait, 30*time.Second)
 	}
 	must(t, do("ann", openRequest{ID: "r-2", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, at))
-	must(t, do("bob", decideRequest{"r-2", true, c.Requests["r-2"].Digest, ""}, at))
+	must(t, do("bob", decideRequest{Request: "r-2", Approve: true, Digest: c.Requests["r-2"].Digest, Comment: ""}, at))
 	want(t, do("ann", beginActivation{"r-2", "a-2"}, at), "revocation_owed")
 	activated(t, c, do, "3", "/projects/p/environments/f", at) // another provisioner
 	want(t, do("ann", attestDuty{"o-1-1", "it is away"}, at), "not_granted")
@@ -377,11 +377,11 @@ func TestDutyOwed(t *testing.T) {
 func TestDutyOpensWhatWasApproved(t *testing.T) {
 	c, do := accessCore(t)
 	must(t, do("ann", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-1", true, c.Requests["r-1"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest, Comment: ""}, 0))
 	c.rules = accessLawOf(t, "<deny>", provisioned)
 	want(t, do("ann", beginActivation{"r-1", "a-1"}, 0), "role_widened")
 	must(t, do("ann", openRequest{ID: "r-2", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
-	must(t, do("bob", decideRequest{"r-2", true, c.Requests["r-2"].Digest, ""}, 0))
+	must(t, do("bob", decideRequest{Request: "r-2", Approve: true, Digest: c.Requests["r-2"].Digest, Comment: ""}, 0))
 	c.rules = accessLawOf(t, "<deny>", strings.ReplaceAll(provisioned, "reading", "writing"))
 	want(t, do("ann", beginActivation{"r-2", "a-2"}, 0), "role_widened")
 	c.rules = accessLawOf(t)

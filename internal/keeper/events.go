@@ -37,6 +37,8 @@ var eventKinds = map[string]func() event{
 	"request.opened/1":      func() event { return new(requestOpened) },
 	"request.approved/1":    func() event { return new(requestApproved) },
 	"request.closed/1":      func() event { return new(requestClosed) },
+	"request.trimmed/1":     func() event { return new(requestTrimmed) },
+	"activation.extended/1": func() event { return new(activationExtended) },
 	"activation.begun/1":    func() event { return new(activationBegun) },
 	"activation.ended/1":    func() event { return new(activationEnded) },
 	"votes.voided/1":        func() event { return new(votesVoided) },

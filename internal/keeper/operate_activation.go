@@ -19,18 +19,38 @@ type OpenRequest struct {
 	For    time.Duration // whole seconds
 	Reason string
 	Ticket string
+
+	At         lockkeeper.Moment // from when it may be begun; zero: at once
+	Deployment string            // that the activation ends with; "": none
 }
 
 // RequestActivation asks to activate a role for the caller, and returns the
 // request's id. key, if not "", makes a retry give the same request.
 func (k *Keeper) RequestActivation(ctx context.Context, by Caller, key string, o OpenRequest) (string, error) {
-	answer, err := do[opened](ctx, k, by, key, openRequest{newID("r"), o.Role, o.Scope, o.For, o.Reason, o.Ticket})
+	answer, err := do[opened](ctx, k, by, key, openRequest{newID("r"), o.Role, o.Scope, o.For, o.Reason, o.Ticket, o.At, o.Deployment})
 	return answer.ID, err
 }
 
-// DecideRequest approves or denies the request with the digest that the caller saw.
-func (k *Keeper) DecideRequest(ctx context.Context, by Caller, id string, approve bool, digest lockkeeper.Digest, comment string) error {
-	_, err := do[opened](ctx, k, by, "", decideRequest{id, approve, digest, comment})
+// ExtendActivation asks to make the caller's activation last longer, and returns
+// the request's id.
+func (k *Keeper) ExtendActivation(ctx context.Context, by Caller, key, activation string, longer time.Duration, reason, ticket string) (string, error) {
+	answer, err := do[opened](ctx, k, by, key, extendActivation{newID("r"), activation, longer, reason, ticket})
+	return answer.ID, err
+}
+
+// A RequestVerdict is what somebody says to a request: to that with the digest that
+// he saw. An approval may make it shorter or narrower first; 0 and "" leave it.
+type RequestVerdict struct {
+	Approve bool
+	Digest  lockkeeper.Digest
+	Comment string
+	For     time.Duration
+	Scope   lockkeeper.Scope
+}
+
+// DecideRequest approves or denies a request.
+func (k *Keeper) DecideRequest(ctx context.Context, by Caller, id string, v RequestVerdict) error {
+	_, err := do[opened](ctx, k, by, "", decideRequest{id, v.Approve, v.Digest, v.Comment, v.For, v.Scope})
 	return err
 }
 
@@ -150,12 +170,14 @@ func (k *Keeper) endedRequest(ctx context.Context, id string) (RequestView, erro
 			return v, err
 		}
 		switch ev := body.(type) {
-		case *requestOpened, *requestApproved:
+		case *requestOpened, *requestApproved, *requestTrimmed:
 			if err := body.apply(s, e); err != nil {
 				return v, err
 			}
 		case *requestClosed:
 			v.End = &RequestEnd{At: e.Time, Status: ev.Status, User: ev.User, Reason: ev.Reason}
+		case *activationExtended:
+			v.End = &RequestEnd{At: e.Time, Status: requestBegun, User: ev.User, Activation: ev.ID}
 		case *activationBegun:
 			v.End = &RequestEnd{At: e.Time, Status: requestBegun, User: ev.Activation.User, Activation: ev.Activation.ID}
 		}
@@ -221,7 +243,7 @@ func (k *Keeper) Activations(by Caller) ([]Activation, error) {
 	}
 	out := []Activation{}
 	for _, a := range w.Activations {
-		if now.Before(a.Ends) && (a.User == by.User || w.maySee(by, a.Scope, now)) {
+		if w.lives(a, now) && (a.User == by.User || w.maySee(by, a.Scope, now)) {
 			out = append(out, *a)
 		}
 	}
@@ -242,6 +264,9 @@ type Eligibility struct {
 	Reason     bool // he has to say why
 	Tickets    []string
 	Approvals  []catalog.Check
+	Extensions int           // how often one activation may be made longer
+	CoolingOff time.Duration // after a change of the credential
+	Hours      bool          // it may be begun in windows of time only
 }
 
 // Eligibilities lists what the caller may activate now.
@@ -256,7 +281,7 @@ func (k *Keeper) Eligibilities(by Caller) ([]Eligibility, error) {
 	out := []Eligibility{}
 	for _, a := range w.rules.Access.Eligibilities(by.User, now) {
 		d := w.demandsOn(a.Role, a.Scope)
-		e := Eligibility{Assignment: a, Longest: d.longest, Reason: d.reason, Approvals: d.approvals}
+		e := Eligibility{Assignment: a, Longest: d.longest, Reason: d.reason, Approvals: d.approvals, Extensions: d.extensions, CoolingOff: d.coolingOff, Hours: len(d.hours) > 0}
 		for _, r := range d.rules {
 			if r.Ticket != "" {
 				e.Tickets = append(e.Tickets, r.Ticket)

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -49,6 +50,9 @@ func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Pas
 	if err == nil {
 		err = k.activeAt(ctx, p.w.Activations, at)
 	}
+	if err == nil {
+		err = k.deploymentsAt(ctx, &p.w, at)
+	}
 	return p, err
 }
 
@@ -82,25 +86,69 @@ func (k *Keeper) activeAt(ctx context.Context, into map[string]*Activation, at l
 		return err
 	}
 	err = k.backwards(ctx, "activations", at, func(e Entry, body event) bool {
-		if ev, is := body.(*activationBegun); is && at.Before(ev.Activation.Ends) && !e.Time.Before(began) {
+		if ev, is := body.(*activationBegun); is && !e.Time.Before(began) {
 			a := ev.Activation
 			a.Started, a.Seq = e.Time, e.Seq
 			into[a.ID] = &a
 		}
 		return at.Sub(e.Time) <= maxActivation
 	})
-	for id := range into {
+	for id, a := range into {
 		if err == nil {
-			err = k.backwards(ctx, activationSubject(id), at, func(_ Entry, body event) bool {
-				_, over := body.(*activationEnded)
-				if over {
-					delete(into, id)
-				}
-				return !over
-			})
+			err = k.endAt(ctx, into, a, at)
+		}
+		if !at.Before(a.Ends) {
+			delete(into, id)
 		}
 	}
 	return err
+}
+
+// endAt moves the end of an activation to where extensions had moved it by then,
+// and takes it out if it had ended.
+func (k *Keeper) endAt(ctx context.Context, into map[string]*Activation, a *Activation, at lockkeeper.Moment) error {
+	return k.backwards(ctx, activationSubject(a.ID), at, func(e Entry, body event) bool {
+		switch ev := body.(type) {
+		case *activationEnded:
+			delete(into, a.ID)
+			return false
+		case *activationExtended: // the last one comes first
+			if len(a.Extended) == 0 {
+				a.Ends = ev.Ends
+			}
+			a.Extended = slices.Insert(a.Extended, 0, Extension{Request: ev.Request, At: e.Time, From: ev.From})
+		}
+		return true
+	})
+}
+
+// deploymentsAt brings back the deployments that activations were to end with, as
+// they stood at an instant.
+func (k *Keeper) deploymentsAt(ctx context.Context, w *world, at lockkeeper.Moment) error {
+	for _, a := range w.Activations {
+		if a.Deployment == "" || w.Deployments[a.Deployment] != nil {
+			continue
+		}
+		stored, err := k.journal.SubjectAll(ctx, deploymentSubject(a.Deployment))
+		if err != nil {
+			return err
+		}
+		var entries []Entry
+		var bodies []event
+		for _, s := range stored {
+			e, body, err := readEntry(s.Data)
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", s.Seq, err)
+			}
+			if !at.Before(e.Time) {
+				entries, bodies = append(entries, e), append(bodies, body)
+			}
+		}
+		if d, err := foldDeployment(entries, bodies); err == nil { // else it was not there yet: the activation gives nothing
+			w.Deployments[d.ID] = d
+		}
+	}
+	return nil
 }
 
 // maxActivation is how long an activation may last at most, by any rule.

@@ -59,7 +59,7 @@ func TestPast(t *testing.T) {
 		return out
 	}
 	dora := Caller{User: "dora"}
-	revision, passed, began := 2, 0, 0
+	revision, passed, began, longer := 2, 0, 0, 0
 	var answers []answer
 	for range 150 {
 		later([]time.Duration{time.Second, time.Minute, 20 * time.Minute}[r.IntN(3)])
@@ -73,15 +73,30 @@ func TestPast(t *testing.T) {
 			if list, _ := k.Activations(user); len(list) > 0 {
 				must(t, k.EndActivation(ctx, dora, list[0].ID, "over"))
 			}
+		case 2:
+			if list, _ := k.Activations(user); len(list) > 0 {
+				id, err := k.ExtendActivation(ctx, user, "", list[0].ID, time.Duration(1+r.IntN(20))*time.Minute, "why", "")
+				if err != nil {
+					continue
+				}
+				v, err := k.Request(ctx, user, id)
+				must(t, err)
+				for _, by := range []string{"bob", "cat", "dora"} {
+					k.DecideRequest(ctx, Caller{User: by}, id, RequestVerdict{Approve: true, Digest: v.Digest})
+				}
+				if _, err := k.BeginActivation(ctx, user, id); err == nil {
+					longer++
+				}
+			}
 		default:
-			id, err := k.RequestActivation(ctx, user, "", OpenRequest{"operator", scopes[1+r.IntN(3)], time.Duration(1+r.IntN(60)) * time.Minute, "why", ""})
+			id, err := k.RequestActivation(ctx, user, "", OpenRequest{Role: "operator", Scope: scopes[1+r.IntN(3)], For: time.Duration(1+r.IntN(60)) * time.Minute, Reason: "why"})
 			if err != nil {
 				continue
 			}
 			v, err := k.Request(ctx, user, id)
 			must(t, err)
 			for _, by := range []string{"bob", "cat", "dora"} {
-				k.DecideRequest(ctx, Caller{User: by}, id, true, v.Digest, "")
+				k.DecideRequest(ctx, Caller{User: by}, id, RequestVerdict{Approve: true, Digest: v.Digest, Comment: ""})
 			}
 			if _, err := k.BeginActivation(ctx, user, id); err == nil {
 				began++
@@ -118,8 +133,8 @@ func TestPast(t *testing.T) {
 			}
 		}
 	}
-	if passed < 50 || began < 30 || len(answers) < 80 {
-		t.Errorf("%d answers, %d activations, %d passes by one: too few", len(answers), began, passed)
+	if passed < 50 || began < 30 || longer < 5 || len(answers) < 80 {
+		t.Errorf("%d answers, %d activations, %d made longer, %d passes by one: too few", len(answers), began, longer, passed)
 	}
 	_, err = k.Past(ctx, dora, lockkeeper.MomentOf(now.Add(time.Hour)))
 	want(t, err, "moment_ahead")

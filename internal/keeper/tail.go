@@ -65,7 +65,7 @@ func (w *world) whatCan(who lockkeeper.Principal, now lockkeeper.Moment) ([]Path
 	held, err := w.rules.Access.Holdings(who, now)
 	active := []Activation{}
 	for _, a := range w.Activations {
-		if who.Kind == lockkeeper.UserPrincipal && a.User == who.Name && now.Before(a.Ends) && w.rules.Access.Eligible(a.User, a.Role, a.Scope, now).Passed(now) {
+		if who.Kind == lockkeeper.UserPrincipal && a.User == who.Name && w.lives(a, now) && w.rules.Access.Eligible(a.User, a.Role, a.Scope, now).Passed(now) {
 			active = append(active, *a)
 		}
 	}

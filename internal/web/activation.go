@@ -20,6 +20,7 @@ func (s *Server) registerActivations() {
 	route(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
 	route(s, http.MethodPost, "/requests/{id}/begin", "begin-activation", "Begin what was asked for: its time starts", s.begin)
 	route(s, http.MethodGet, "/activations", "list-activations", "What is active now: one's own, and what one may see", s.activations)
+	route(s, http.MethodPost, "/activations/{id}/extend", "extend-activation", "Ask to make one's activation last longer", s.extendActivation)
 	route(s, http.MethodPost, "/activations/{id}/end", "end-activation", "End one's activation, or somebody else's", s.endActivation)
 }
 
@@ -32,9 +33,14 @@ func (s *Server) eligibilities(_ context.Context, in *Credential) (*reply[api.El
 	out := api.Eligibilities{Eligibilities: []api.Eligibility{}}
 	for _, e := range list {
 		one := api.Eligibility{Assignment: e.Assignment.Name, Role: e.Assignment.Role, Scope: e.Assignment.Scope, End: e.Assignment.End,
-			Seconds: int64(e.Longest / time.Second), Reason: e.Reason, Tickets: e.Tickets, Approvals: []api.AskedApproval{}}
+			Seconds: int64(e.Longest / time.Second), Reason: e.Reason, Tickets: e.Tickets, Approvals: []api.AskedApproval{},
+			Extensions: e.Extensions, CoolingOff: int64(e.CoolingOff / time.Second), Hours: e.Hours}
 		for _, c := range e.Approvals {
-			one.Approvals = append(one.Approvals, api.AskedApproval{Name: c.Name, Count: c.Approval.Count, Groups: c.Approval.Groups, After: c.Approval.After, Instructions: c.Approval.Instructions})
+			asked := api.AskedApproval{Name: c.Name, Count: c.Approval.Count, Groups: c.Approval.Groups, After: c.Approval.After, Instructions: c.Approval.Instructions}
+			if e := c.Approval.Escalate; e != nil {
+				asked.EscalateSeconds, asked.EscalateGroups = int64(time.Duration(e.After)/time.Second), e.Groups
+			}
+			one.Approvals = append(one.Approvals, asked)
 		}
 		out.Eligibilities = append(out.Eligibilities, one)
 	}
@@ -51,7 +57,8 @@ func (s *Server) openRequest(ctx context.Context, in *struct {
 		return nil, err
 	}
 	b := in.Body
-	id, err := s.Keeper.RequestActivation(ctx, by, in.Key, keeper.OpenRequest{Role: b.Role, Scope: b.Scope, For: time.Duration(b.Seconds) * time.Second, Reason: b.Reason, Ticket: b.Ticket})
+	id, err := s.Keeper.RequestActivation(ctx, by, in.Key, keeper.OpenRequest{Role: b.Role, Scope: b.Scope, For: time.Duration(b.Seconds) * time.Second, Reason: b.Reason, Ticket: b.Ticket,
+		At: b.At, Deployment: b.Deployment})
 	if err != nil {
 		return nil, err
 	}
@@ -98,13 +105,32 @@ func (s *Server) request(ctx context.Context, in *struct {
 	return &reply[api.Request]{renderRequest(v)}, nil
 }
 
-func (s *Server) decideRequest(approve bool) func(context.Context, *about[api.Vote]) (*struct{}, error) {
-	return func(ctx context.Context, in *about[api.Vote]) (*struct{}, error) {
+func (s *Server) extendActivation(ctx context.Context, in *struct {
+	Credential
+	ID   string `path:"id" maxLength:"63"`
+	Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
+	Body api.ExtendActivation
+}) (*reply[api.Request], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	b := in.Body
+	id, err := s.Keeper.ExtendActivation(ctx, by, in.Key, in.ID, time.Duration(b.Seconds)*time.Second, b.Reason, b.Ticket)
+	if err != nil {
+		return nil, err
+	}
+	return s.showRequest(ctx, by, id)
+}
+
+func (s *Server) decideRequest(approve bool) func(context.Context, *about[api.RequestVote]) (*struct{}, error) {
+	return func(ctx context.Context, in *about[api.RequestVote]) (*struct{}, error) {
 		by, err := s.person(in.Authorization)
 		if err != nil {
 			return nil, err
 		}
-		return nil, s.Keeper.DecideRequest(ctx, by, in.ID, approve, in.Body.Digest, in.Body.Comment)
+		b := in.Body
+		return nil, s.Keeper.DecideRequest(ctx, by, in.ID, keeper.RequestVerdict{Approve: approve, Digest: b.Digest, Comment: b.Comment, For: time.Duration(b.Seconds) * time.Second, Scope: b.Scope})
 	}
 }
 
@@ -154,17 +180,25 @@ func (s *Server) endActivation(ctx context.Context, in *about[api.EndActivation]
 
 func renderRequest(v keeper.RequestView) api.Request {
 	r := api.Request{ID: v.ID, User: v.User, Role: v.Role, Actions: v.Actions, Scope: v.Scope, Seconds: int64(v.For / time.Second), Reason: v.Reason, Ticket: v.Ticket,
-		Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline, Approvals: []api.Approval{}, Verdict: v.Verdict, Seen: v.Seen()}
+		Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline, Approvals: []api.RequestApproval{}, Verdict: v.Verdict, Seen: v.Seen(),
+		At: v.At, Extends: v.Extends, From: v.From, Deployment: v.Deployment}
+	for _, t := range v.Trims {
+		r.Trims = append(r.Trims, api.Trim{User: t.User, At: t.At, Seconds: int64(t.For / time.Second), Scope: t.Scope, Digest: t.Digest, Comment: t.Comment})
+	}
 	if v.End != nil {
 		r.End = &api.RequestEnd{At: v.End.At, Status: v.End.Status, User: v.End.User, Reason: v.End.Reason, Activation: v.End.Activation}
 	}
 	r.Opens = renderOpenings(v.Opens)
 	for _, a := range v.Votes {
-		r.Approvals = append(r.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
+		r.Approvals = append(r.Approvals, api.RequestApproval{Approval: api.Approval{User: a.User, Comment: a.Comment, At: a.At}, Digest: a.Digest})
 	}
 	return r
 }
 
 func renderActivation(a keeper.Activation) api.Activation {
-	return api.Activation{Opens: renderOpenings(a.Opens), ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends}
+	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment}
+	for _, x := range a.Extended {
+		out.Extended = append(out.Extended, api.Extension(x))
+	}
+	return out
 }
