@@ -36,6 +36,7 @@ const (
 	WriteFreezes       Action = "freezes/write"
 	ReadIdentities     Action = "identities/read"
 	WriteIdentities    Action = "identities/write"
+	UseIdentities      Action = "identities/use" // obtain tokens of an identity that is for people, too
 	ReadIncidents      Action = "incidents/read"
 	DeclareIncidents   Action = "incidents/declare"
 	ReadJournal        Action = "journal/read"
@@ -51,7 +52,7 @@ var actions = []Action{
 	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadAccounts, RevokeAccounts, ReadActivations, ApproveActivations, RevokeActivations, ReadCatalog,
 	ProposeChanges, ReadChanges, ReviewChanges, LeadChanges, SecureChanges,
 	ReadDeployments, StartDeployments, ApproveDeployments, CancelDeployments,
-	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities,
+	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities, UseIdentities,
 	ReadIncidents, DeclareIncidents, ReadJournal, ExportJournal, RotateKeys, RevokeLeases,
 	ReadPipelines, WritePipelines, WriteProjects,
 }

@@ -21,6 +21,19 @@ type ExtendActivation struct {
 	Ticket  string `json:"ticket,omitempty" maxLength:"1000"`
 }
 
+// IssueToken asks for a token of an identity, as a person.
+type IssueToken struct {
+	Audience string `json:"audience" maxLength:"1000" doc:"what the token is for: one of the identity's audiences"`
+}
+
+// IssuedToken is a token that a person holds.
+type IssuedToken struct {
+	Token    string            `json:"token"`
+	Audience string            `json:"audience"`
+	Expires  lockkeeper.Moment `json:"expires" doc:"never after the activation that it rests on"`
+	Seconds  int64             `json:"expires_in"`
+}
+
 // RequestVote is a verdict on exactly the request that the voter saw. An approval
 // may make it smaller first.
 type RequestVote struct {

@@ -412,6 +412,7 @@ type Identity struct {
 	Audiences   []string `json:"audiences"`          // what its tokens may be for
 	Lifetime    Duration `json:"lifetime,omitempty"` // of one token; default 5m, or the environment's heartbeat where that is shorter; 1s to 1h, at most the heartbeat
 	Stages      []string `json:"stages"`             // PIPELINE/STAGE, all of one pipeline
+	People      bool     `json:"people,omitempty"`   // people who hold identities/use may have its tokens, too
 }
 
 // A Freeze stops deployments at a scope and below it for a time.

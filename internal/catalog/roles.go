@@ -30,13 +30,13 @@ func BuiltInRoles() []Role {
 		role("release-manager", "Approves, starts and cancels deployments", "deployments/approve", "deployments/start", "deployments/cancel"),
 		role("security-reviewer", "Reviews changes for security, approves deployments", "changes/review", "changes/secure", "deployments/approve"),
 		role("environment-administrator", "Keeps environments, their checks and freezes", "environments/*", "freezes/*"),
-		role("pipeline-administrator", "Keeps pipelines, providers and identities", "pipelines/*", "identities/*"),
+		role("pipeline-administrator", "Keeps pipelines, providers and identities", "pipelines/*", "identities/write"),
 		role("access-administrator", "Keeps users, groups, roles and assignments", "access/read", "access/write", "accounts/*", "activations/read", "activations/revoke"),
 		role("access-approver", "Decides requests to activate roles, and ends activations", "access/read", "activations/*"),
 		{Name: "auditor", Title: "Sees everything, the journal too, and exports it", Actions: []lockkeeper.ActionPattern{"*/read", "journal/export"}},
 		role("incident-responder", "Declares incidents, freezes, cancels and revokes", "incidents/*", "deployments/cancel", "leases/revoke", "freezes/write", "activations/read", "activations/revoke", "accounts/read", "accounts/revoke"),
 		{Name: "organisation-administrator", Title: "Governs everything and deploys nothing",
-			Actions: []lockkeeper.ActionPattern{"*"}, NotActions: []lockkeeper.ActionPattern{"deployments/start", "deployments/approve", "activations/approve"}},
+			Actions: []lockkeeper.ActionPattern{"*"}, NotActions: []lockkeeper.ActionPattern{"deployments/start", "deployments/approve", "activations/approve", "identities/use"}},
 	}
 }
 

@@ -301,6 +301,7 @@ func windows(h Hours) []string {
 func (w *weakening) identity(a Identity, was bool, b Identity) {
 	w.more("its tokens may be for %s", a.Audiences, b.Audiences)
 	w.more("the stage %s may hold it", a.Stages, b.Stages)
+	w.when(b.People && !a.People, "people may have its tokens, past the checks of %s", b.Environment)
 	w.anyRef(a, b)
 	w.when(was && b.TokenLifetime() > a.TokenLifetime(), "its tokens live %s instead of %s", b.TokenLifetime(), a.TokenLifetime())
 	w.when(was && a.Environment != b.Environment, "it belongs to %s instead of %s", b.Environment, a.Environment)

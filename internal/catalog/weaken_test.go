@@ -245,6 +245,7 @@ func judgements() map[string]judgement {
 		"Identity.Environment": {weaker: []edit{{"environment: strict, audiences", "environment: spare, audiences", true}}},
 		"Identity.Audiences":   {weaker: []edit{{"audiences: [a]", "audiences: [a, b]", false}}},
 		"Identity.Lifetime":    {weaker: []edit{{"lifetime: 1m", "lifetime: 2m", false}, {", lifetime: 1m", "", false}}},
+		"Identity.People":      {weaker: []edit{{"lifetime: 1m", "lifetime: 1m, people: true", false}}},
 		"Identity.Stages":      {weaker: []edit{{"stages: [ship/s]", "stages: [side/s]", true}}},
 
 		"Freeze.Name": {names: another}, "Freeze.Scope": {weaker: []edit{{"name: quiet, scope: /projects/shop", "name: quiet, scope: /projects/shop/environments/strict", false}}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -15,14 +16,20 @@ import (
 // tokenCommand hands the bare token to scripts that cannot run under `deploy`.
 func (a *app) tokenCommand() *cobra.Command {
 	var f deployFlags
-	var audience string
-	c := &cobra.Command{Use: "token ID --handle-file FILE", Short: "Print a token of a deployment's identity, claiming the lease first if need be", Args: cobra.ExactArgs(1),
-		Example: "  id=$(lockkeeper deploy --environment test --artifact app=app.tar --detach --handle-file h --output json | jq -r .id)\n  TOKEN=$(lockkeeper token $id --handle-file h)\n  lockkeeper end $id --handle-file h --exit-code 0",
-		Long:    "It waits for the gate as `claim` does, beats the lease's heart, and prints nothing but the token. The lease ends when the\nheartbeats do, so ask again for a fresh token while the work goes on, and say how it went with `lockkeeper end`."}
+	var audience, identity string
+	c := &cobra.Command{Use: "token [ID --handle-file FILE | --identity PROJECT/NAME --audience AUDIENCE]", Short: "Print a token of a deployment's identity, claiming the lease first if need be, or of an identity that you may use", Args: cobra.MaximumNArgs(1),
+		Example: "  id=$(lockkeeper deploy --environment test --artifact app=app.tar --detach --handle-file h --output json | jq -r .id)\n  TOKEN=$(lockkeeper token $id --handle-file h)\n  lockkeeper end $id --handle-file h --exit-code 0\n  lockkeeper token --identity payments/console --audience https://console.example",
+		Long:    "It waits for the gate as `claim` does, beats the lease's heart, and prints nothing but the token. The lease ends when the\nheartbeats do, so ask again for a fresh token while the work goes on, and say how it went with `lockkeeper end`.\n\nWith --identity it is for you, signed in: a token of an identity that is for people, too, by a role that allows identities/use\nand that you hold or have activated. It ends with the activation at the latest."}
 	f.shared(c)
 	c.Flags().StringVar(&audience, "audience", "", "what the token is for; default: the identity's first audience")
-	c.MarkFlagRequired("handle-file")
+	c.Flags().StringVar(&identity, "identity", "", "PROJECT/NAME of an identity: a token for yourself, in the place of a deployment's")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if identity != "" {
+			return a.ownToken(c.Context(), identity, audience, args)
+		}
+		if len(args) == 0 || f.handleFile == "" {
+			return lockkeeper.Invalid.Errorf("usage", "Name a deployment and its --handle-file, or an --identity.").WithNext("See: lockkeeper token --help")
+		}
 		d, err := a.oldDriver(f)
 		if err != nil {
 			return err
@@ -55,6 +62,23 @@ func (a *app) token(ctx context.Context, d *driver, audience string) error {
 		return err
 	}
 	return a.print(map[string]any{"token": token, "audience": audience, "expires_in": int(life / time.Second), "lease_ends": renewed.Ends}, func(w io.Writer) { fmt.Fprintln(w, token) })
+}
+
+// ownToken prints a token of an identity for whoever is signed in.
+func (a *app) ownToken(ctx context.Context, identity, audience string, args []string) error {
+	project, name, ok := strings.Cut(identity, "/")
+	if !ok || lockkeeper.CheckName(project) != nil || lockkeeper.CheckName(name) != nil || len(args) > 0 || audience == "" {
+		return lockkeeper.Invalid.Errorf("usage", "A token for yourself takes --identity PROJECT/NAME, an --audience, and no deployment.").WithNext("See: lockkeeper token --help")
+	}
+	client, err := a.person()
+	if err != nil {
+		return err
+	}
+	var out api.IssuedToken
+	if err := client.Call(ctx, "POST", "/identities/"+pathEscape(project)+"/"+pathEscape(name)+"/token", api.IssueToken{Audience: audience}, &out); err != nil {
+		return err
+	}
+	return a.print(out, func(w io.Writer) { fmt.Fprintln(w, out.Token) })
 }
 
 func (a *app) endCommand() *cobra.Command {

@@ -20,6 +20,8 @@ var eventKinds = map[string]func() event{
 	"key.begun/1":           func() event { return new(keyBegun) },
 	"key.rotated/1":         func() event { return new(keyRotated) },
 	"token.revoked/1":       func() event { return new(tokenRevoked) },
+	"token.issued/1":        func() event { return new(tokenIssued) },
+	"token.recalled/1":      func() event { return new(tokenRecalled) },
 	"setup.code_made/1":     func() event { return new(setupCodeMade) },
 	"setup.completed/1":     func() event { return new(setupCompleted) },
 	"catalog.applied/1":     func() event { return new(catalogApplied) },

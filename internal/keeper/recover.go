@@ -58,6 +58,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	clear(s.Sessions)
 	clear(s.Requests)
 	clear(s.Activations)
+	clear(s.PersonTokens)
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil

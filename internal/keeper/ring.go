@@ -227,6 +227,8 @@ type Introspected struct {
 	Issued     int64             `json:"iat,omitempty"`
 	Expires    int64             `json:"exp,omitempty"`
 	Deployment string            `json:"deployment,omitempty"`
+	User       string            `json:"user,omitempty"` // of a person's token
+	Activation string            `json:"activation,omitempty"`
 	Project    string            `json:"project,omitempty"`
 	Env        string            `json:"environment,omitempty"`
 	Ends       lockkeeper.Moment `json:"lease_ends,omitzero"`
@@ -240,6 +242,9 @@ func (k *Keeper) Introspect(ctx context.Context, by Caller, raw string) (Introsp
 	c, err := k.ownToken(raw)
 	if err != nil {
 		return Introspected{}, nil
+	}
+	if c.Deployment == "" {
+		return k.introspectPerson(by, c), nil
 	}
 	v, err := k.Deployment(ctx, by, c.Deployment)
 	switch {
@@ -329,6 +334,10 @@ func (k *Keeper) Revoke(ctx context.Context, by Caller, raw string) error {
 	c, err := k.ownToken(raw)
 	if err != nil {
 		return nil
+	}
+	if c.Deployment == "" {
+		_, err = do[any](ctx, k, by, "", recallToken{c.ID})
+		return err
 	}
 	handedOut, err := k.handedOut(ctx, c)
 	if err != nil || !handedOut {

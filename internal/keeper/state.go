@@ -45,6 +45,9 @@ type State struct {
 	// them no activation begins that would open more. Evicted when what they are about
 	// is known to be away, or two persons attest it; an epoch evicts none.
 	Duties map[string]*Duty `json:"duties"`
+	// PersonTokens are tokens that people hold, by jti. At most maxPersonTokens a
+	// user that may still be taken; evicted by the next issue once they have expired.
+	PersonTokens map[string]*PersonToken `json:"person_tokens"`
 	// Tokens of CI platforms that were used, by digest of issuer and jti.
 	// Evicted once no clock could take them for valid any more.
 	Tokens map[lockkeeper.Digest]*TokenUse `json:"tokens"`
@@ -193,7 +196,7 @@ func newState() *State {
 		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{}, Members: map[string]*Member{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
-		Requests: map[string]*Request{}, Activations: map[string]*Activation{},
+		Requests: map[string]*Request{}, Activations: map[string]*Activation{}, PersonTokens: map[string]*PersonToken{},
 		Duties: map[string]*Duty{},
 		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 		records: map[string]*recordIndex{},

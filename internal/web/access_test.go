@@ -78,7 +78,7 @@ func TestRoles(t *testing.T) {
 		} else {
 			own++
 		}
-		if want := []lockkeeper.ActionPattern{"deployments/start", "deployments/approve", "activations/approve"}; r.Name == "organisation-administrator" && !reflect.DeepEqual(r.NotActions, want) {
+		if want := []lockkeeper.ActionPattern{"deployments/start", "deployments/approve", "activations/approve", "identities/use"}; r.Name == "organisation-administrator" && !reflect.DeepEqual(r.NotActions, want) {
 			t.Errorf("%s does not allow %v", r.Name, r.NotActions)
 		}
 	}

@@ -20,6 +20,7 @@ func (s *Server) registerActivations() {
 	route(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
 	route(s, http.MethodPost, "/requests/{id}/begin", "begin-activation", "Begin what was asked for: its time starts", s.begin)
 	route(s, http.MethodGet, "/activations", "list-activations", "What is active now: one's own, and what one may see", s.activations)
+	route(s, http.MethodPost, "/identities/{project}/{name}/token", "issue-token", "A token of an identity for a person who may use it", s.issueToken)
 	route(s, http.MethodPost, "/activations/{id}/extend", "extend-activation", "Ask to make one's activation last longer", s.extendActivation)
 	route(s, http.MethodPost, "/activations/{id}/end", "end-activation", "End one's activation, or somebody else's", s.endActivation)
 }
@@ -121,6 +122,24 @@ func (s *Server) extendActivation(ctx context.Context, in *struct {
 		return nil, err
 	}
 	return s.showRequest(ctx, by, id)
+}
+
+func (s *Server) issueToken(ctx context.Context, in *struct {
+	Credential
+	Project string `path:"project" maxLength:"63"`
+	Name    string `path:"name" maxLength:"63"`
+	Body    api.IssueToken
+}) (*reply[api.IssuedToken], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Keeper.IssueToken(ctx, by, in.Project, in.Name, in.Body.Audience)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.exchanged()
+	return &reply[api.IssuedToken]{api.IssuedToken{Token: t.JWT, Audience: in.Body.Audience, Expires: t.Expires, Seconds: int64(t.Life / time.Second)}}, nil
 }
 
 func (s *Server) decideRequest(approve bool) func(context.Context, *about[api.RequestVote]) (*struct{}, error) {
