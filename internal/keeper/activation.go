@@ -223,6 +223,11 @@ type activationEnded struct {
 	Decision    lockkeeper.Decision `json:"decision,omitzero"`
 	Deployments []string            `json:"deployments,omitempty"` // that lose votes
 	Revision    int                 `json:"revision"`
+
+	// Tokens that were handed out under it, and until when a target that only looks
+	// at their expiry may still take them.
+	TokensOutside int               `json:"tokens_outside,omitempty"`
+	OutsideTill   lockkeeper.Moment `json:"outside_till,omitzero"`
 }
 
 // How an activation ends.

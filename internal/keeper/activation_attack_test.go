@@ -25,9 +25,14 @@ func accessCore(t *testing.T, pairs ...string) (*core, func(by string, cmd comma
 	return c, do
 }
 
+// unmarked is a text like accessRules with what its marks stand for.
+func unmarked(text string) string {
+	return strings.NewReplacer("<bob>", "bob, ", "<leads>", "", "<cat>", "", "<wider>", "", "<longest>", "1h", "<strict>", "", "<deny>", "").Replace(text)
+}
+
 func accessLawOf(t *testing.T, pairs ...string) *Rules {
 	text := strings.NewReplacer(pairs...).Replace(accessRules)
-	return mustRules(t, strings.NewReplacer("<bob>", "bob, ", "<leads>", "", "<cat>", "", "<wider>", "", "<longest>", "1h", "<strict>", "", "<deny>", "").Replace(text))
+	return mustRules(t, unmarked(text))
 }
 
 const strictBelow = "---\n{kind: ActivationRule, name: strict, role: operator, scope: /projects/p/environments/e, longest: 10m, ticket: 'INC-[0-9]+', approvals: [{name: another, approval: {count: 1, groups: [leads]}}]}\n"

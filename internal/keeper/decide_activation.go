@@ -381,7 +381,7 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 	if a == nil {
 		return c.voids(w, by, now)
 	}
-	ev := &activationEnded{ID: a.ID, Holder: a.User, Status: activationDeactivated, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}
+	ev := w.residue(&activationEnded{ID: a.ID, Holder: a.User, Status: activationDeactivated, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}, now)
 	if by.User != a.User {
 		right, err := w.may(by, lockkeeper.RevokeActivations, a.Scope, now)
 		if err != nil {
@@ -465,11 +465,11 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 			break
 		}
 		if !now.Before(a.Ends) {
-			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number})
+			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number}, now))
 		} else if !w.lives(a, now) {
-			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: fmt.Sprintf("The deployment %s has ended.", a.Deployment), Revision: w.Revision.Number})
+			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: fmt.Sprintf("The deployment %s has ended.", a.Deployment), Revision: w.Revision.Number}, now))
 		} else if e := w.rules.Access.Eligible(a.User, a.Role, a.Scope, now); !e.Passed(now) {
-			out = append(out, &activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number})
+			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
 			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)
 		}
 	}

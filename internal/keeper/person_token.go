@@ -185,6 +185,18 @@ func (w *world) stands(t *PersonToken, now lockkeeper.Moment) bool {
 	return err == nil
 }
 
+// residue says in the end of an activation what of it may live on outside.
+func (w *world) residue(ev *activationEnded, now lockkeeper.Moment) *activationEnded {
+	for _, t := range w.PersonTokens {
+		if t.Activation == ev.ID && now.Before(t.Expires) {
+			if ev.TokensOutside++; ev.OutsideTill.Before(t.Expires) {
+				ev.OutsideTill = t.Expires
+			}
+		}
+	}
+	return ev
+}
+
 // recallToken ends one token of a person for whoever introspects it: his own, or,
 // with activations/revoke at the identity, somebody else's.
 type recallToken struct{ ID string }

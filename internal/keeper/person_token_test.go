@@ -45,7 +45,7 @@ func withConsole(t *testing.T) (k *Keeper, later func(time.Duration), apply func
 		t.Helper()
 		r, _ := k.Revision()
 		text := strings.NewReplacer(pairs...).Replace(accessRules + forPeople)
-		text = strings.NewReplacer("<bob>", "bob, ", "<leads>", "", "<cat>", "", "<wider>", "", "<longest>", "1h", "<strict>", "", "<deny>", "").Replace(text)
+		text = unmarked(text)
 		_, err := k.Apply(context.Background(), Caller{User: "dora"}, readRules(t, text), r.Number, "x")
 		must(t, err)
 	}
