@@ -171,7 +171,19 @@ func (s *story) privileged() error {
 	if _, err = s.expect(0, s.as("ann"), []string{"can", "ann", stop, at}, "[activated]"); err != nil {
 		return err
 	}
-	if _, err = s.expect(0, s.as("dora"), []string{"activations", "end", regexp.MustCompile(`a-[a-z0-9]+`).FindString(out), "--reason", "the incident is over"}, "Ended."); err != nil {
+	active := regexp.MustCompile(`a-[a-z0-9]+`).FindString(out)
+	if out, err = s.expect(0, s.as("ann"), []string{"activations", "extend", active, "--for", "30m", "--reason", "the next run is due", "--later"}, "extends"); err != nil {
+		return err
+	}
+	longer := regexp.MustCompile(`r-[a-z0-9]+`).FindString(out)
+	if _, err = s.expect(0, s.as("bob"), []string{"requests", "approve", longer, "--for", "10m", "--comment", "ten minutes will do"}, "Approved."); err != nil {
+		return err
+	}
+	if out, err = s.expect(0, s.as("ann"), []string{"requests", "begin", longer}, "has activated operator"); err != nil {
+		return err
+	}
+	say("She asks for half an hour more; bob gives ten minutes of it. %s", lineWith(out, "has activated"))
+	if _, err = s.expect(0, s.as("dora"), []string{"activations", "end", active, "--reason", "the incident is over"}, "Ended."); err != nil {
 		return err
 	}
 	_, err = s.expect(4, s.as("ann"), []string{"can", "ann", stop, at}, "not_granted")
