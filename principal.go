@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A Principal is whom an assignment is made to, written user:NAME or
-// group:NAME.
+// A Principal is whom an assignment is made to, written user:NAME, group:NAME or,
+// for one that is eligible, workload:PROJECT/PIPELINE/STAGE.
 type Principal struct {
 	Kind PrincipalKind
 	Name string
@@ -19,12 +19,23 @@ type PrincipalKind string
 const (
 	UserPrincipal  PrincipalKind = "user"
 	GroupPrincipal PrincipalKind = "group"
+
+	WorkloadPrincipal PrincipalKind = "workload" // a stage of a pipeline
 )
 
-// ParsePrincipal reads user:NAME or group:NAME.
+// ParsePrincipal reads user:NAME, group:NAME or workload:PROJECT/PIPELINE/STAGE.
 func ParsePrincipal(s string) (Principal, error) {
 	kind, name, ok := strings.Cut(s, ":")
 	p := Principal{PrincipalKind(kind), name}
+	if p.Kind == WorkloadPrincipal {
+		parts := strings.Split(name, "/")
+		for _, part := range parts {
+			if err := CheckName(part); err != nil || len(parts) != 3 {
+				return Principal{}, fmt.Errorf("the principal %q must be workload:PROJECT/PIPELINE/STAGE", s)
+			}
+		}
+		return p, nil
+	}
 	if !ok || p.Kind != UserPrincipal && p.Kind != GroupPrincipal {
 		return Principal{}, fmt.Errorf("the principal %q must be user:NAME or group:NAME", s)
 	}

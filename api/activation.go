@@ -14,6 +14,27 @@ type OpenRequest struct {
 	Deployment string            `json:"deployment,omitempty" maxLength:"63" doc:"the deployment that the activation ends with"`
 }
 
+// OpenRunRequest asks to activate a role for the job that asks, with its CI
+// platform's token.
+type OpenRunRequest struct {
+	Role    string            `json:"role" maxLength:"63"`
+	Scope   lockkeeper.Scope  `json:"scope" maxLength:"600"`
+	Seconds int64             `json:"seconds" maximum:"86400" doc:"how long, from when it is begun; it ends with the job's deployment"`
+	Reason  string            `json:"reason,omitempty" maxLength:"1000"`
+	Ticket  string            `json:"ticket,omitempty" maxLength:"1000"`
+	Handle  lockkeeper.Digest `json:"handle" doc:"SHA-256 of a secret that the job makes; whoever shows it may read the request and begin it"`
+}
+
+// Run is the job that a request or an activation is for.
+type Run struct {
+	Project  string `json:"project"`
+	Pipeline string `json:"pipeline"`
+	Stage    string `json:"stage"`
+	Provider string `json:"provider"`
+	Run      string `json:"run"`
+	Attempt  int    `json:"attempt"`
+}
+
 // ExtendActivation asks to make one's activation last longer.
 type ExtendActivation struct {
 	Seconds int64  `json:"seconds" maximum:"86400" doc:"how much longer, past its end"`
@@ -87,6 +108,7 @@ type Request struct {
 	Extends    string            `json:"extends,omitempty" doc:"the activation that it makes longer"`
 	From       lockkeeper.Moment `json:"from,omitzero" doc:"when that ends without it"`
 	Deployment string            `json:"deployment,omitempty" doc:"that the activation ends with"`
+	Run        *Run              `json:"run,omitempty" doc:"the job that asks, in the place of a user"`
 	Trims      []Trim            `json:"trims,omitempty" doc:"what it was before approvers made it smaller"`
 
 	End  *RequestEnd `json:"end,omitempty"`
@@ -123,6 +145,7 @@ type Activation struct {
 
 	Deployment string      `json:"deployment,omitempty" doc:"that it ends with, if that is sooner"`
 	Extended   []Extension `json:"extended,omitempty"`
+	Run        *Run        `json:"run,omitempty" doc:"the job that holds it, in the place of a user"`
 }
 
 // Activations is a list, those that end first before the others.

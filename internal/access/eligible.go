@@ -51,6 +51,35 @@ func (x *Index) Eligible(user, role string, scope lockkeeper.Scope, now lockkeep
 	return d
 }
 
+// EligibleStage is Eligible about a pipeline's stage, a workload principal. It knows
+// no groups; a stage that nobody names is not_eligible.
+func (x *Index) EligibleStage(stage lockkeeper.Principal, role string, scope lockkeeper.Scope, now lockkeeper.Moment) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "activating " + role + " at " + string(scope), Verdict: lockkeeper.Fail, Code: "not_eligible",
+		Sentence: fmt.Sprintf("%s may not activate %s at %s.", stage, role, scope), Next: "Ask an access administrator for an eligible assignment."}
+	var levels [maxLevels]lockkeeper.Scope
+	if lineage(scope, &levels) == 0 {
+		d.Code, d.Sentence, d.Next = "scope_malformed", "That is no scope.", "Name / or a path such as /projects/NAME/environments/NAME."
+		return d
+	}
+	var grants, all []found
+	for i := range x.eligible {
+		f := found{&x.eligible[i], -1}
+		if f.Principal != stage || f.Role != role || !f.Scope.Contains(scope) {
+			continue
+		}
+		if all = append(all, f); f.holdsAt(now) {
+			grants = append(grants, f)
+		}
+	}
+	if len(grants) == 0 {
+		return d
+	}
+	d.Verdict, d.Code, d.Next = lockkeeper.Pass, "eligible", ""
+	d.Sentence = fmt.Sprintf("%s is eligible for %s at %s, by %s.", stage, role, grants[0].Scope, grants[0].Name)
+	d.Until = until(now, all)
+	return d
+}
+
 // DeniedFrom is when the first deny of an action to a user at a scope begins that
 // does not hold yet; nil if none will.
 func (x *Index) DeniedFrom(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) *lockkeeper.Moment {

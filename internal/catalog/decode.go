@@ -206,7 +206,7 @@ func (d *decoder) text(n *node, u encoding.TextUnmarshaler, path string) {
 			code, mend = "time_unfit", "Write it with its zone, such as 2027-03-01T18:00:00Z."
 			sentence = name(n.text) + " is no instant"
 		case *lockkeeper.Principal:
-			code, mend = "principal_unfit", "Write user:NAME or group:NAME."
+			code, mend = "principal_unfit", "Write user:NAME or group:NAME, or workload:PROJECT/PIPELINE/STAGE of one that is eligible."
 		}
 		d.add(n, path, code, fmt.Sprintf("The field %s: %s.", path, sentence), mend)
 	}

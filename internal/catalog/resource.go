@@ -271,6 +271,9 @@ type Environment struct {
 	Heartbeat  Duration `json:"heartbeat,omitempty"`  // a holder that is silent this long loses its lease; default 5m, 10s to 1h
 	Patience   Duration `json:"patience,omitempty"`   // how long an ask may wait at the gate; default 24h, at most 30 days
 	RecordAge  Duration `json:"recordAge,omitempty"`  // how old the record that vouches for an artifact may be at the release; default 720h, 1m to 8760h
+	// Activation is a role that the very job which asks to deploy must have activated
+	// here (lockkeeper activate --run). "": none.
+	Activation string   `json:"activation,omitempty"`
 	Checks     []Check  `json:"checks,omitempty"`
 	Waivers    []Waiver `json:"waivers,omitempty"` // of what production demands
 }

@@ -154,6 +154,7 @@ func (v *rules) check(read, admitted []*resource) {
 	v.ambiguousStages(admitted)
 	v.identityPairs(admitted)
 	v.eligible(admitted)
+	v.demandedActivation(admitted)
 	if !v.broken {
 		v.approvers(admitted)
 	}
@@ -214,11 +215,14 @@ func knownPatterns() []string {
 
 func (v *rules) assignment(r *resource, a *Assignment) {
 	v.reference(r, "role", Key{Kind: RoleKind, Name: a.Role})
-	kind := GroupKind
-	if a.Principal.Kind == lockkeeper.UserPrincipal {
-		kind = UserKind
+	switch a.Principal.Kind {
+	case lockkeeper.UserPrincipal:
+		v.reference(r, "principal", Key{Kind: UserKind, Name: a.Principal.Name})
+	case lockkeeper.WorkloadPrincipal:
+		v.workload(r, a)
+	default:
+		v.reference(r, "principal", Key{Kind: GroupKind, Name: a.Principal.Name})
 	}
-	v.reference(r, "principal", Key{Kind: kind, Name: a.Principal.Name})
 	v.scope(r, a.Scope)
 	v.moments(r, "start", a.Start)
 	v.moments(r, "end", a.End)

@@ -3,7 +3,10 @@ package catalog
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
+
+	"github.com/lockkeeper/lockkeeper"
 )
 
 const (
@@ -56,6 +59,33 @@ func (r ActivationRule) HoursCheck() *Check {
 		return nil
 	}
 	return &Check{Name: hoursName, Hours: r.Hours}
+}
+
+// workload refuses an assignment to a stage that is not there, or that would give
+// it something without a run that asks.
+func (v *rules) workload(r *resource, a *Assignment) {
+	if !a.Eligible {
+		v.add(r, "principal", "workload_not_eligible", "A stage holds nothing by itself; it can only be eligible, and activate the role for one run.", "Add eligible: true.")
+	}
+	project, stage, _ := strings.Cut(a.Principal.Name, "/")
+	pipeline, stage, _ := strings.Cut(stage, "/")
+	if key := (Key{PipelineKind, project, pipeline}); v.reference(r, "principal", key) {
+		v.stage(r, "principal", v.known[key], stage)
+	}
+}
+
+// demandedActivation refuses a role that nobody could activate at the environment.
+func (v *rules) demandedActivation(admitted []*resource) {
+	for _, r := range admitted {
+		e, is := r.value.(*Environment)
+		if !is || e.Activation == "" {
+			continue
+		}
+		v.reference(r, "activation", Key{Kind: RoleKind, Name: e.Activation})
+		if scope := lockkeeper.EnvironmentScope(e.Project, e.Name); len(v.c.RulesOf(e.Activation, scope)) == 0 {
+			v.add(r, "activation", "activation_rule_missing", fmt.Sprintf("No rule says what it takes to activate %s at %s, so no run could.", e.Activation, scope), "Add an ActivationRule for this role, at this scope or above it.")
+		}
+	}
 }
 
 // TicketPattern compiles a rule's pattern, to be matched by whole tickets.

@@ -210,6 +210,7 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(b.LeaseLimit() > a.LeaseLimit(), "leases may live %s instead of %s", b.LeaseLimit(), a.LeaseLimit())
 	w.when(b.Beat() > a.Beat(), "a silent holder keeps its lease for %s instead of %s", b.Beat(), a.Beat())
 	w.when(b.PatienceLimit() > a.PatienceLimit(), "an ask and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
+	w.when(a.Activation != "" && a.Activation != b.Activation, "a run need not have activated %s any more", a.Activation)
 	w.when(b.RecordLimit() > a.RecordLimit(), "a record vouches for an artifact for %s instead of %s", b.RecordLimit(), a.RecordLimit())
 	w.checks(a.Checks, b.Checks)
 }

@@ -19,6 +19,7 @@ lease: 30m
 heartbeat: 2m
 patience: 2h
 recordAge: 24h
+activation: little
 checks:
   - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look, escalate: {after: 30m, groups: [suspended]}}}
   - {name: more, approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}}
@@ -242,11 +243,12 @@ func judgements() map[string]judgement {
 		"Lock.Mode":              {none: "either lets one run at a time, and which of two waits is no protection", not: []edit{{"mode: sequential", "mode: runLatest", false}}},
 
 		"Identity.Name": {names: another}, "Identity.Project": {names: another},
-		"Identity.Environment": {weaker: []edit{{"environment: strict, audiences", "environment: spare, audiences", true}}},
-		"Identity.Audiences":   {weaker: []edit{{"audiences: [a]", "audiences: [a, b]", false}}},
-		"Identity.Lifetime":    {weaker: []edit{{"lifetime: 1m", "lifetime: 2m", false}, {", lifetime: 1m", "", false}}},
-		"Identity.People":      {weaker: []edit{{"lifetime: 1m", "lifetime: 1m, people: true", false}}},
-		"Identity.Stages":      {weaker: []edit{{"stages: [ship/s]", "stages: [side/s]", true}}},
+		"Identity.Environment":   {weaker: []edit{{"environment: strict, audiences", "environment: spare, audiences", true}}},
+		"Identity.Audiences":     {weaker: []edit{{"audiences: [a]", "audiences: [a, b]", false}}},
+		"Identity.Lifetime":      {weaker: []edit{{"lifetime: 1m", "lifetime: 2m", false}, {", lifetime: 1m", "", false}}},
+		"Environment.Activation": {weaker: []edit{{"activation: little\n", "", false}}},
+		"Identity.People":        {weaker: []edit{{"lifetime: 1m", "lifetime: 1m, people: true", false}}},
+		"Identity.Stages":        {weaker: []edit{{"stages: [ship/s]", "stages: [side/s]", true}}},
 
 		"Freeze.Name": {names: another}, "Freeze.Scope": {weaker: []edit{{"name: quiet, scope: /projects/shop", "name: quiet, scope: /projects/shop/environments/strict", false}}},
 		"Freeze.From":    {weaker: []edit{{"from: 2026-12-20", "from: 2026-12-21", false}}},

@@ -19,20 +19,26 @@ func (a *app) activateCommand() *cobra.Command {
 	var scope string
 	var length, timeout time.Duration
 	var later bool
-	var start string
+	var start, tokenFile string
+	var run bool
 	c := &cobra.Command{Use: "activate ROLE --scope SCOPE --for DURATION", Short: "Ask to activate a role that one is eligible for, wait for the approvals, and begin", Args: cobra.ExactArgs(1),
-		Example: "  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'INC-4711: the queue is stuck'\n  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'tonight' --at 2026-12-01T22:00:00+01:00",
+		Example: "  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'INC-4711: the queue is stuck'\n  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'tonight' --at 2026-12-01T22:00:00+01:00\n  lockkeeper activate migrator --run --scope /projects/payments/environments/production --for 30m --reason 'migrate'",
 		Long: `What you may activate, and what it takes: lockkeeper eligible. The time starts when the
 activation begins, not when it is asked for, and it ends by itself. A scope below the
 one that you are eligible at, and a shorter time, are always possible.
 
 With --at it is asked for now and begun from then on, with lockkeeper requests begin; the
 rules and everybody's rights are looked at again when it begins. With --deployment it ends
-with that deployment, if that is sooner.`}
+with that deployment, if that is sooner.
+
+With --run it is a pipeline's job that asks, with its CI platform's token, for itself: an
+environment may demand that (activation: ROLE). It ends with the job's deployment.`}
 	c.Flags().StringVar(&scope, "scope", "/", "where")
 	c.Flags().DurationVar(&length, "for", time.Hour, "how long")
 	c.Flags().StringVar(&in.Reason, "reason", "", "why")
 	c.Flags().StringVar(&in.Ticket, "ticket", "", "number of the ticket, where the rules ask for one")
+	c.Flags().BoolVar(&run, "run", false, "in a pipeline: for the job that this runs in")
+	c.Flags().StringVar(&tokenFile, "token-file", "", "with --run: file with the CI platform's token, where it cannot be asked for one")
 	c.Flags().StringVar(&start, "at", "", "begin it from this instant on, such as 2026-12-01T22:00:00+01:00; only asks now")
 	c.Flags().StringVar(&in.Deployment, "deployment", "", "end it with this deployment")
 	c.Flags().BoolVar(&later, "later", false, "only ask; begin it later with `requests begin`")
@@ -49,6 +55,12 @@ with that deployment, if that is sooner.`}
 			in.At, later = lockkeeper.MomentOf(t), true
 		}
 		in.Role, in.Scope, in.Seconds = args[0], lockkeeper.Scope(scope), int64(length/time.Second)
+		if run {
+			if later || in.Deployment != "" {
+				return lockkeeper.Invalid.Errorf("usage", "A job activates a role now and for its own deployment.").WithNext("Leave --at, --later and --deployment out.")
+			}
+			return a.activateRun(c.Context(), ciPlatform{app: a, file: tokenFile}, in, timeout)
+		}
 		client, err := a.person()
 		if err != nil {
 			return err
@@ -60,6 +72,21 @@ with that deployment, if that is sooner.`}
 		return a.beginOr(c.Context(), client, r, later, timeout)
 	}
 	return c
+}
+
+// activateRun asks for the job that this process runs in, waits and begins.
+func (a *app) activateRun(ctx context.Context, ci ciPlatform, in api.OpenRequest, timeout time.Duration) error {
+	client, err := ci.client(ctx)
+	if err != nil {
+		return err
+	}
+	handle := api.HandlePrefix + randomText()
+	ask := api.OpenRunRequest{Role: in.Role, Scope: in.Scope, Seconds: in.Seconds, Reason: in.Reason, Ticket: in.Ticket, Handle: lockkeeper.HandleDigest(handle)}
+	var r api.Request
+	if err := client.Call(ctx, "POST", "/requests/run", ask, &r, "Idempotency-Key", randomText()); err != nil {
+		return err
+	}
+	return a.beginOr(ctx, a.client().With(handle), r, false, timeout)
 }
 
 // beginOr begins what was asked for once it is approved, or only shows it.
@@ -212,6 +239,9 @@ func (a *app) showRequestCommand() *cobra.Command {
 
 func printRequest(w io.Writer, r api.Request) {
 	fmt.Fprintf(w, "%s: %s asks to activate %s at %s for %s\n", r.ID, r.User, r.Role, r.Scope, time.Duration(r.Seconds)*time.Second)
+	if r.Run != nil {
+		fmt.Fprintf(w, "  run       %s, attempt %d, of %s/%s/%s on %s\n", printable(r.Run.Run), r.Run.Attempt, r.Run.Project, r.Run.Pipeline, r.Run.Stage, r.Run.Provider)
+	}
 	if r.Extends != "" {
 		fmt.Fprintf(w, "  extends   %s past its end at %s\n", r.Extends, r.From)
 	}

@@ -12,19 +12,20 @@ type Facts struct {
 	Ask         lockkeeper.Ask
 	About       string // what approvers approve, where it is not deployments to the environment
 	Environment catalog.Environment
-	Identity    *catalog.Identity // the environment's identity; nil: it has none
-	Freezes     []catalog.Freeze  // all that cover the environment, whatever their time
-	Initiators  []Initiator       // everybody behind the run; none: nobody can name one
-	Votes       []Vote            // every live vote on this ask's digest, oldest first
-	Records     []Record          // every record of any of the ask's digests in its project
-	Good        []Release         // what was deployed here with success, oldest first
-	Opened      lockkeeper.Moment // when the ask was opened
-	Deadline    lockkeeper.Moment // when the ask's patience ends
-	Released    lockkeeper.Moment // when it was let through; zero: not yet. Ages count up to then
-	Ticket      int64             // the ask's place in the queue: lower is older
-	Production  bool              // the environment was one of production when the ask was opened
-	Freed       lockkeeper.Moment // when the environment's lock was last let go; zero: never held
-	RecordAge   time.Duration     // how old a record may be that vouches for an artifact; 0: what the environment says
+	Identity    *catalog.Identity     // the environment's identity; nil: it has none
+	Freezes     []catalog.Freeze      // all that cover the environment, whatever their time
+	Initiators  []Initiator           // everybody behind the run; none: nobody can name one
+	Votes       []Vote                // every live vote on this ask's digest, oldest first
+	Records     []Record              // every record of any of the ask's digests in its project
+	Good        []Release             // what was deployed here with success, oldest first
+	Opened      lockkeeper.Moment     // when the ask was opened
+	Deadline    lockkeeper.Moment     // when the ask's patience ends
+	Released    lockkeeper.Moment     // when it was let through; zero: not yet. Ages count up to then
+	Ticket      int64                 // the ask's place in the queue: lower is older
+	Production  bool                  // the environment was one of production when the ask was opened
+	Freed       lockkeeper.Moment     // when the environment's lock was last let go; zero: never held
+	Activated   []lockkeeper.Decision // what the job must have activated, and whether it has
+	RecordAge   time.Duration         // how old a record may be that vouches for an artifact; 0: what the environment says
 
 	// Holds evaluates one of the catalog's expressions over the ask.
 	Holds func(rule string, ask lockkeeper.Ask) (bool, error)

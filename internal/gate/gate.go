@@ -33,6 +33,7 @@ func Ready(f Facts, now lockkeeper.Moment) bool {
 func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
 	because = append(because, demands(f, now)...)
+	because = append(because, f.Activated...)
 	because = append(because, static(f)...)
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
@@ -46,6 +47,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 // freezes, hours, delays, waivers, the lock and the ask's patience.
 func Standing(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
+	because = append(because, f.Activated...)
 	because = append(because, static(f)...)
 	because = append(because, approvals(f, now)...)
 	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), because...)

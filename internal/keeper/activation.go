@@ -39,6 +39,7 @@ type Request struct {
 	From       lockkeeper.Moment `json:"from,omitzero"`         // when that ends without it
 	Deployment string            `json:"deployment,omitempty"`  // that the activation ends with
 	CoolingOff time.Duration     `json:"cooling_off,omitempty"` // that the rules asked for when it was made, in nanoseconds
+	Run        *Run              `json:"run,omitempty"`         // the job that asks, in the place of a user
 	Trims      []Trim            `json:"trims,omitempty"`       // what it was before approvers made it smaller; at most maxTrims
 }
 
@@ -59,6 +60,9 @@ type Activation struct {
 
 	Deployment string      `json:"deployment,omitempty"` // that it ends with
 	Extended   []Extension `json:"extended,omitempty"`   // how often it was made longer; bounded by the rules
+
+	Run      *Run              `json:"run,omitempty"`     // the job that holds it, in the place of a user
+	Finished lockkeeper.Moment `json:"finished,omitzero"` // when a deployment of that job ended
 }
 
 // Bounds of what is asked for and active.
@@ -85,6 +89,9 @@ func (r Request) digest() (lockkeeper.Digest, error) {
 	if len(r.Opens) > 0 {
 		all["opens"] = r.Opens
 	}
+	if r.Run != nil {
+		all["run"] = map[string]any{"provider": r.Run.Provider, "repository": r.Run.Repository, "run": r.Run.Run, "attempt": r.Run.Attempt, "job": r.Run.Job}
+	}
 	b, err := lockkeeper.Canonical(all)
 	if err != nil {
 		return "", err
@@ -107,6 +114,9 @@ type requestOpened struct {
 	Request  Request             `json:"request"`
 	Decision lockkeeper.Decision `json:"decision"` // how it stood then
 	Revision int                 `json:"revision"`
+
+	Token        lockkeeper.Digest `json:"token,omitempty"` // of the CI platform, of a run's request
+	TokenExpires lockkeeper.Moment `json:"token_expires,omitzero"`
 }
 
 func (*requestOpened) kind() string { return "request.opened" }
@@ -120,6 +130,9 @@ func (ev *requestOpened) apply(s *State, e Entry) error {
 	}
 	r.Opened = e.Time
 	s.Requests[r.ID] = &r
+	if ev.Token != "" {
+		s.bindToken(ev.Token, TokenUse{For: requestSubject(r.ID), Job: r.Run.Job, Handle: r.Run.Handle, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
+	}
 	return nil
 }
 

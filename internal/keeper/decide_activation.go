@@ -14,6 +14,16 @@ import (
 // requestFacts are what the approvals of a request are judged on, given the checks
 // that are asked for. The requester is whom the gate excludes.
 func (w *world) requestFacts(r *Request, checks []catalog.Check, now lockkeeper.Moment) gate.Facts {
+	if r.Run != nil {
+		f := w.requestFacts(&Request{User: r.User, Role: r.Role, Scope: r.Scope, Opened: r.Opened, Deadline: r.Deadline}, checks, now)
+		f.Initiators = w.runInitiators(r.Run)
+		for _, v := range r.Votes {
+			if r.approvedBy(v) {
+				f.Votes = append(f.Votes, w.requestBallot(r, checks, v, now))
+			}
+		}
+		return f
+	}
 	f := gate.Facts{Environment: catalog.Environment{Name: r.Role, Checks: checks}, Opened: r.Opened, Deadline: r.Deadline,
 		About:      fmt.Sprintf("activations of %s at %s", r.Role, r.Scope),
 		Initiators: []gate.Initiator{{User: r.User, Account: r.User, Persons: w.everybody(r.User, r.Persons), Right: lockkeeper.Decision{Verdict: lockkeeper.Pass}}}}
@@ -62,7 +72,10 @@ func (w *world) stillMay(v Vote, action lockkeeper.Action, scope lockkeeper.Scop
 // for when the request was made goes on being asked for beside what they ask now.
 func (w *world) judgeRequest(r *Request, now lockkeeper.Moment) lockkeeper.Decision {
 	d := w.demandsOn(r.Role, r.Scope)
-	because := []lockkeeper.Decision{w.rules.Access.Eligible(r.User, r.Role, r.Scope, now), d.fits(r), w.unwidened(r)}
+	because := []lockkeeper.Decision{w.eligible(r.User, r.Run, r.Role, r.Scope, now), d.fits(r), w.unwidened(r)}
+	if r.Run != nil {
+		because = append(because, w.runKnown(r.Run))
+	}
 	if d.coolingOff > 0 || r.CoolingOff > 0 {
 		because = append(because, w.coolsOff(r, d, now))
 	}
@@ -100,7 +113,7 @@ func (w *world) unwidened(r *Request) lockkeeper.Decision {
 			return d
 		}
 	}
-	if p := w.opensMore(r); p != "" {
+	if p := w.opensMore(r); r.Run == nil && p != "" {
 		d.Verdict, d.Code = lockkeeper.Fail, "role_widened"
 		d.Sentence = fmt.Sprintf("It would open the provisioner %s since, which was not asked for in this form.", p)
 		d.Next = "Ask again."
@@ -165,7 +178,7 @@ func (w *world) ask(r Request, now lockkeeper.Moment) ([]event, any, error) {
 	if r.Extends != "" && r.From.Before(r.Deadline) {
 		r.Deadline = r.From
 	}
-	if r.Extends == "" {
+	if r.Extends == "" && r.Run == nil {
 		r.Opens = w.openings(r.User, r.Role, r.Scope)
 	}
 	var err error
@@ -308,7 +321,7 @@ func (c beginActivation) about() string { return requestSubject(c.Request) }
 func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
 	for _, a := range w.Activations {
 		made := a.Request == c.Request || slices.ContainsFunc(a.Extended, func(x Extension) bool { return x.Request == c.Request })
-		if made && a.User == by.User && now.Before(a.Ends) {
+		if made && (a.User == by.User || a.Run != nil && by.Holder == c.Request) && now.Before(a.Ends) {
 			return nil, opened{a.ID}, nil // asked again because the answer was lost
 		}
 	}
@@ -316,7 +329,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	if err != nil {
 		return nil, nil, err
 	}
-	if by.User != r.User {
+	if by.User != r.User && (r.Run == nil || by.Holder != r.ID) {
 		return nil, nil, lockkeeper.Forbidden.Errorf("request_of_another", "Only %s may begin what %s asked for.", r.User, r.User)
 	}
 	verdict := w.judgeRequest(r, now)
@@ -332,7 +345,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	}
 	active := 0
 	for _, a := range w.Activations {
-		if a.User == by.User && w.lives(a, now) {
+		if a.User == r.User && w.lives(a, now) {
 			active++
 		}
 	}
@@ -340,7 +353,10 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		return nil, nil, lockkeeper.Limited.Errorf("activations_many", "%d activations of yours are alive.", active).WithNext("End some: lockkeeper activations list")
 	}
 	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For),
-		Opens: w.openings(r.User, r.Role, r.Scope), Deployment: r.Deployment}
+		Deployment: r.Deployment, Run: r.Run}
+	if r.Run == nil { // what a run activates opens nothing outside yet
+		a.Opens = w.openings(r.User, r.Role, r.Scope)
+	}
 	duties, err := w.duties(a, now)
 	if err != nil {
 		return nil, nil, err
@@ -388,7 +404,9 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 			return nil, nil, err
 		}
 		ev.Status, ev.Decision, ev.Deployments = activationRevoked, right, w.votedUnder(a.ID)
-		return append([]event{ev}, w.fallen(a.ID, by, c.Reason, now, nil)...), opened{a.ID}, nil
+		gone := map[string]bool{}
+		out := append([]event{ev}, w.fallen(a.ID, by, c.Reason, now, gone)...)
+		return append(out, w.fallenRun(a, by, c.Reason, now, gone)...), opened{a.ID}, nil
 	}
 	return []event{ev}, opened{a.ID}, nil
 }
@@ -467,10 +485,11 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 		if !now.Before(a.Ends) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number}, now))
 		} else if !w.lives(a, now) {
-			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: fmt.Sprintf("The deployment %s has ended.", a.Deployment), Revision: w.Revision.Number}, now))
-		} else if e := w.rules.Access.Eligible(a.User, a.Role, a.Scope, now); !e.Passed(now) {
+			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: "The deployment that it was for has ended.", Revision: w.Revision.Number}, now))
+		} else if e := w.eligible(a.User, a.Run, a.Role, a.Scope, now); !e.Passed(now) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
 			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)
+			out = append(out, w.fallenRun(a, Caller{Keeper: true}, e.Sentence, now, gone)...)
 		}
 	}
 	return out, gone

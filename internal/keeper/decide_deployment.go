@@ -58,7 +58,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 			WithNext("End or cancel some of them first: lockkeeper deployments list")
 	}
 	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
-		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production}
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production, Activation: env.Activation}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +68,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, RecordAge: d.RecordAge, Production: d.Production, Revision: w.Revision.Number}}, opened{c.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Revision: w.Revision.Number}}, opened{c.ID}, nil
 }
 
 // protectionOf is whether a job's ref is protected, as an ask says it.

@@ -53,7 +53,10 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 		}
 		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
-	limit, beat := now.Add(facts.Environment.LeaseLimit()), facts.Environment.Beat()
+	limit, beat := untilActivated(facts, now.Add(facts.Environment.LeaseLimit())), facts.Environment.Beat()
+	if limit.Before(now.Add(beat)) {
+		beat = limit.Sub(now)
+	}
 	return append(w.makeRoom(d, facts.Environment, now), &leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: c.Job.JobKey(), Handle: c.Handle,
 		Identity: facts.Identity.Name, Subject: SubjectOf(d.Ask.Project, d.Ask.Environment, facts.Identity.Name), Ends: now.Add(beat), Limit: limit, Beat: beat,
 		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number}), opened{d.ID}, nil
@@ -219,6 +222,7 @@ func (c grantToken) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if d.Lease.Ends.Before(expires) {
 		expires = d.Lease.Ends
 	}
+	expires = untilActivated(facts, expires)
 	// A JWT counts in whole seconds: rounding down keeps it inside the lease.
 	expires = lockkeeper.MomentOf(expires.Time().Truncate(time.Second))
 	if expires.Sub(now) < shortestToken && d.Lease.Ends.Sub(now) < 2*shortestToken {

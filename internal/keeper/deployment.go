@@ -69,6 +69,7 @@ type Deployment struct {
 	Terms      []catalog.Check   `json:"terms,omitempty"`      // gate.Terms of the environment when it was opened
 	RecordAge  time.Duration     `json:"record_age,omitempty"` // how old a record might be when it was opened, in nanoseconds
 	Production bool              `json:"production,omitempty"` // the environment was one of production when it was opened
+	Activation string            `json:"activation,omitempty"` // role that the environment demanded of its job when it was opened
 	Votes      []Vote            `json:"votes,omitempty"`
 	Delegated  []Delegation      `json:"delegated,omitempty"` // at most one from each user
 	Lease      *Lease            `json:"lease,omitempty"`

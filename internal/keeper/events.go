@@ -326,6 +326,7 @@ type deploymentOpened struct {
 	Terms        []catalog.Check     `json:"terms,omitempty"`      // what the environment demanded then, of what can still change
 	RecordAge    time.Duration       `json:"record_age,omitempty"` // how old a record might be then, in nanoseconds
 	Production   bool                `json:"production,omitempty"` // the environment was one of production then
+	Activation   string              `json:"activation,omitempty"` // role that the environment demanded of the job then
 	Revision     int                 `json:"revision"`
 }
 
@@ -344,7 +345,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
-		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, RecordAge: ev.RecordAge, Production: ev.Production}
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment
@@ -529,6 +530,7 @@ func (ev *deploymentEnded) apply(s *State, e Entry) error {
 	if ev.End.Status == Succeeded {
 		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time})
 	}
+	s.finishRuns(d, e.Time)
 	delete(s.Deployments, ev.ID)
 	return nil
 }

@@ -197,7 +197,7 @@ const maxTrims = 10
 // lives reports whether an activation gives anything at now, by its own bounds and
 // those of what it was asked for.
 func (w *world) lives(a *Activation, now lockkeeper.Moment) bool {
-	return !now.Before(a.Started) && now.Before(a.Ends) && (a.Deployment == "" || w.goesOn(a.Deployment, now))
+	return !now.Before(a.Started) && now.Before(a.Ends) && (a.Deployment == "" || w.goesOn(a.Deployment, now)) && !w.runOver(a, now)
 }
 
 // goesOn reports whether a deployment has not ended, by arithmetic too.

@@ -123,7 +123,7 @@ func (k *Keeper) Requests(by Caller) ([]RequestView, error) {
 // Request is one request, waiting or ended, for whoever may see it.
 func (k *Keeper) Request(ctx context.Context, by Caller, id string) (RequestView, error) {
 	missing := lockkeeper.NotFound.Errorf("request_missing", "There is no request %.40q that you may see.", id).WithNext("List those that wait: lockkeeper requests list")
-	if by.User == "" {
+	if by.User == "" && by.Holder != id {
 		return RequestView{}, errPersonNeeded()
 	}
 	if !strings.HasPrefix(id, "r-") || lockkeeper.CheckName(id) != nil {
@@ -140,7 +140,7 @@ func (k *Keeper) Request(ctx context.Context, by Caller, id string) (RequestView
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
-	if v.ID == "" || v.User != by.User && !w.maySee(by, v.Scope, now) {
+	if v.ID == "" || v.User != by.User && by.Holder != v.ID && !w.maySee(by, v.Scope, now) {
 		return RequestView{}, missing
 	}
 	return v, nil

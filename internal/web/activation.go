@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/api"
@@ -13,6 +14,7 @@ import (
 func (s *Server) registerActivations() {
 	route(s, http.MethodGet, "/eligibilities", "eligibilities", "What one may activate, and what that takes", s.eligibilities)
 	route(s, http.MethodPost, "/requests", "open-request", "Ask to activate a role", s.openRequest)
+	route(s, http.MethodPost, "/requests/run", "open-run-request", "Ask to activate a role for the job that asks, as a pipeline stage", s.openRunRequest)
 	route(s, http.MethodGet, "/requests", "list-requests", "The requests that wait: one's own, and those that one may see", s.requests)
 	route(s, http.MethodGet, "/requests/{id}", "request", "One request, or what next differs in how it stands", s.request)
 	route(s, http.MethodPost, "/requests/{id}/approve", "approve-request", "Approve somebody else's request", s.decideRequest(true))
@@ -66,6 +68,39 @@ func (s *Server) openRequest(ctx context.Context, in *struct {
 	return s.showRequest(ctx, by, id)
 }
 
+func (s *Server) openRunRequest(ctx context.Context, in *keyed[api.OpenRunRequest]) (*reply[api.Request], error) {
+	job, err := s.job(ctx, in.JobCredential, "")
+	if err != nil {
+		return nil, err
+	}
+	b := in.Body
+	id, err := s.Keeper.RequestRunActivation(ctx, job, in.Key, keeper.RunRequest{Role: b.Role, Scope: b.Scope, For: time.Duration(b.Seconds) * time.Second, Reason: b.Reason, Ticket: b.Ticket, Handle: b.Handle})
+	if err != nil {
+		return nil, err
+	}
+	return s.showRequest(ctx, keeper.Caller{Holder: id}, id)
+}
+
+// requester is who asks about one request: a person, or a job that shows the
+// request's handle.
+func (s *Server) requester(ctx context.Context, header, id string) (keeper.Caller, error) {
+	token, err := bearer(header)
+	if err != nil {
+		return keeper.Caller{}, err
+	}
+	if strings.HasPrefix(token, api.HandlePrefix) {
+		return s.Keeper.RequestHolder(ctx, id, token)
+	}
+	return s.person(header)
+}
+
+func renderRun(r *keeper.Run) *api.Run {
+	if r == nil {
+		return nil
+	}
+	return &api.Run{Project: r.Project, Pipeline: r.Pipeline, Stage: r.Stage, Provider: r.Provider, Run: r.Run, Attempt: r.Attempt}
+}
+
 func (s *Server) showRequest(ctx context.Context, by keeper.Caller, id string) (*reply[api.Request], error) {
 	v, err := s.Keeper.Request(ctx, by, id)
 	if err != nil {
@@ -93,7 +128,7 @@ func (s *Server) request(ctx context.Context, in *struct {
 	Seen string `query:"seen" maxLength:"64" doc:"what the caller saw; the reply waits until something differs"`
 	Wait int    `query:"wait" minimum:"0" maximum:"60" doc:"how many seconds to wait at most"`
 }) (*reply[api.Request], error) {
-	by, err := s.person(in.Authorization)
+	by, err := s.requester(ctx, in.Authorization, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +203,7 @@ func (s *Server) begin(ctx context.Context, in *struct {
 	Credential
 	ID string `path:"id" maxLength:"63"`
 }) (*reply[api.Activation], error) {
-	by, err := s.person(in.Authorization)
+	by, err := s.requester(ctx, in.Authorization, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +235,7 @@ func (s *Server) endActivation(ctx context.Context, in *about[api.EndActivation]
 func renderRequest(v keeper.RequestView) api.Request {
 	r := api.Request{ID: v.ID, User: v.User, Role: v.Role, Actions: v.Actions, Scope: v.Scope, Seconds: int64(v.For / time.Second), Reason: v.Reason, Ticket: v.Ticket,
 		Digest: v.Digest, Opened: v.Opened, Deadline: v.Deadline, Approvals: []api.RequestApproval{}, Verdict: v.Verdict, Seen: v.Seen(),
-		At: v.At, Extends: v.Extends, From: v.From, Deployment: v.Deployment}
+		At: v.At, Extends: v.Extends, From: v.From, Deployment: v.Deployment, Run: renderRun(v.Run)}
 	for _, t := range v.Trims {
 		r.Trims = append(r.Trims, api.Trim{User: t.User, At: t.At, Seconds: int64(t.For / time.Second), Scope: t.Scope, Digest: t.Digest, Comment: t.Comment})
 	}
@@ -215,7 +250,7 @@ func renderRequest(v keeper.RequestView) api.Request {
 }
 
 func renderActivation(a keeper.Activation) api.Activation {
-	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment}
+	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment, Run: renderRun(a.Run)}
 	for _, x := range a.Extended {
 		out.Extended = append(out.Extended, api.Extension(x))
 	}
