@@ -35,7 +35,7 @@ const accessRules = `
 ---
 {kind: Environment, name: f, project: p, tier: development}
 ---
-{kind: Role, name: operator, actions: [deployments/start, deployments/cancel<wider>]}
+{kind: Role, name: operator, actions: [deployments/start, deployments/cancel, identities/use<wider>]}
 ---
 {kind: Assignment, name: administration, role: organisation-administrator, principal: user:dora, scope: /}
 ---
@@ -72,13 +72,13 @@ func accessLaws(t testing.TB) []*accessLaw {
 		{pairs: base("<deny>", "---\n{kind: Assignment, name: not-ann, role: operator, principal: user:ann, scope: /projects/p/environments/f, deny: true}\n"), leads: leads, engineers: engineers, longest: time.Hour, strict: true, denied: "ann"},
 	}
 	for _, l := range all {
-		l.rules = mustRules(t, strings.NewReplacer(l.pairs...).Replace(accessRules))
+		l.rules = mustRules(t, strings.NewReplacer(l.pairs...).Replace(accessRules+forPeople))
 	}
 	return all
 }
 
 func (l *accessLaw) actions() []lockkeeper.Action {
-	out := []lockkeeper.Action{lockkeeper.StartDeployments, lockkeeper.CancelDeployments}
+	out := []lockkeeper.Action{lockkeeper.StartDeployments, lockkeeper.CancelDeployments, lockkeeper.UseIdentities}
 	if l.wider {
 		out = append(out, lockkeeper.ApproveDeployments)
 	}
@@ -115,12 +115,38 @@ type modelActivation struct {
 	extended int
 }
 
+type modelToken struct {
+	user       string
+	activation string // that it rests on
+	expires    lockkeeper.Moment
+}
+
+const consoleScope lockkeeper.Scope = "/projects/p/identities/console"
+
 type accessModel struct {
 	law         *accessLaw
 	requests    map[string]*modelRequest
 	activations map[string]*modelActivation
 	begun       map[string]*modelActivation // by request
 	ids         map[string]string           // of activations, by request
+	tokens      map[string]*modelToken
+}
+
+// best is the activation that gives a user the use of the console for longest.
+func (m *accessModel) best(user string, now lockkeeper.Moment) (id string) {
+	for i, a := range m.activations {
+		if a.user == user && now.Before(a.ends) && a.scope.Contains(consoleScope) && m.eligible(user, a.scope) &&
+			(id == "" || m.activations[id].ends.Before(a.ends) || m.activations[id].ends == a.ends && i < id) {
+			id = i
+		}
+	}
+	return id
+}
+
+// stands reports whether a token is to be taken.
+func (m *accessModel) stands(t *modelToken, now lockkeeper.Moment) bool {
+	a := m.activations[t.activation]
+	return now.Before(t.expires) && a != nil && now.Before(a.ends) && m.best(t.user, now) != ""
 }
 
 func personIn(user string) string { return strings.TrimSuffix(user, "2") }
@@ -179,7 +205,7 @@ func TestActivations(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		c := &core{world: world{State: newState(), rules: all[0].rules}}
-		m := &accessModel{all[0], map[string]*modelRequest{}, map[string]*modelActivation{}, map[string]*modelActivation{}, map[string]string{}}
+		m := &accessModel{all[0], map[string]*modelRequest{}, map[string]*modelActivation{}, map[string]*modelActivation{}, map[string]string{}, map[string]*modelToken{}}
 		now := began
 		mirror := newState()
 		step := func(by string, cmd command) error {
@@ -270,7 +296,7 @@ func TestActivations(t *testing.T) {
 		}
 		for n := range rapid.IntRange(20, 80).Draw(rt, "steps") {
 			user := rapid.SampledFrom(users).Draw(rt, "user")
-			switch rapid.IntRange(0, 15).Draw(rt, "command") {
+			switch rapid.IntRange(0, 17).Draw(rt, "command") {
 			case 0, 1:
 				id, scope := fmt.Sprint("r-", n), rapid.SampledFrom(scopes).Draw(rt, "scope")
 				length := rapid.SampledFrom([]time.Duration{10 * time.Minute, time.Hour, 2 * time.Hour}).Draw(rt, "for")
@@ -306,6 +332,21 @@ func TestActivations(t *testing.T) {
 					by = r.user
 				}
 				begin(by, id, fmt.Sprint("a-", n))
+			case 16, 17:
+				id, best := fmt.Sprint("t-", n), m.best(user, now)
+				err := step(user, issueToken{ID: id, Project: "p", Identity: "console", Audience: console})
+				if (err == nil) != (best != "") {
+					rt.Fatalf("%s issues a token: %v, by the model under %q (invariant 7)", user, err, best)
+				}
+				if err == nil {
+					m.tokens[id] = &modelToken{user, best, now.Add(5 * time.Minute)}
+					if a := m.activations[best]; a.ends.Before(m.tokens[id].expires) {
+						m.tokens[id].expires = a.ends
+					}
+					if t := c.PersonTokens[id]; t.Expires != m.tokens[id].expires || t.Activation != best {
+						rt.Fatalf("%s rests on %s and ends at %s, by the model %+v", id, t.Activation, t.Expires, m.tokens[id])
+					}
+				}
 			case 14:
 				help(pick("request", requests), fmt.Sprint("a-", n))
 			case 10, 15:
@@ -378,6 +419,11 @@ func TestActivations(t *testing.T) {
 					maps.DeleteFunc(m.activations, func(_ string, a *modelActivation) bool { return !now.Before(a.ends) || !m.eligible(a.user, a.scope) })
 				}
 			}
+			for id, token := range m.tokens {
+				if is := c.stands(c.PersonTokens[id], now); is != m.stands(token, now) {
+					rt.Fatalf("the token %s (%+v) stands: %v (invariant 7)", id, token, is)
+				}
+			}
 			for _, u := range []string{"ann", "bob", "cat"} {
 				for _, s := range scopes {
 					for _, action := range []lockkeeper.Action{lockkeeper.StartDeployments, lockkeeper.ApproveDeployments, lockkeeper.WriteAccess} {
@@ -395,7 +441,7 @@ func TestActivations(t *testing.T) {
 			rt.Fatal("the state is not the fold of the journal (invariant 1)")
 		}
 	})
-	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false", "activation.extend true", "activation.extend false", "smaller", "longer"} {
+	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false", "activation.extend true", "activation.extend false", "smaller", "longer", "token.issue true", "token.issue false"} {
 		if seen[must] == 0 {
 			t.Errorf("never saw %s (saw %v)", must, seen)
 		}

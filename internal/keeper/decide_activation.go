@@ -14,19 +14,12 @@ import (
 // requestFacts are what the approvals of a request are judged on, given the checks
 // that are asked for. The requester is whom the gate excludes.
 func (w *world) requestFacts(r *Request, checks []catalog.Check, now lockkeeper.Moment) gate.Facts {
-	if r.Run != nil {
-		f := w.requestFacts(&Request{User: r.User, Role: r.Role, Scope: r.Scope, Opened: r.Opened, Deadline: r.Deadline}, checks, now)
-		f.Initiators = w.runInitiators(r.Run)
-		for _, v := range r.Votes {
-			if r.approvedBy(v) {
-				f.Votes = append(f.Votes, w.requestBallot(r, checks, v, now))
-			}
-		}
-		return f
-	}
 	f := gate.Facts{Environment: catalog.Environment{Name: r.Role, Checks: checks}, Opened: r.Opened, Deadline: r.Deadline,
 		About:      fmt.Sprintf("activations of %s at %s", r.Role, r.Scope),
 		Initiators: []gate.Initiator{{User: r.User, Account: r.User, Persons: w.everybody(r.User, r.Persons), Right: lockkeeper.Decision{Verdict: lockkeeper.Pass}}}}
+	if r.Run != nil {
+		f.Initiators = w.runInitiators(r.Run)
+	}
 	for _, v := range r.Votes {
 		if r.approvedBy(v) {
 			f.Votes = append(f.Votes, w.requestBallot(r, checks, v, now))

@@ -329,7 +329,7 @@ func TestFailure35RoleDeleted(t *testing.T) {
 	c, do := accessCore(t)
 	active(t, c, do, "1", 0)
 	must(t, do("ann", asks("r-2"), 0))
-	gone := []string{"{kind: Role, name: operator, actions: [deployments/start, deployments/cancel<wider>]}\n---\n", ""}
+	gone := []string{"{kind: Role, name: operator, actions: [deployments/start, deployments/cancel, identities/use<wider>]}\n---\n", ""}
 	text := strings.NewReplacer(gone...).Replace(accessRules)
 	text = unmarked(text)
 	if _, problems := catalog.Read([]catalog.File{{Name: "x.yaml", Data: []byte(text)}}); !strings.Contains(fmt.Sprint(problems), "unknown_role") {

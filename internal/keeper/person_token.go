@@ -128,22 +128,26 @@ func (c issueToken) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 	if own >= maxPersonTokens {
 		return nil, nil, lockkeeper.Limited.Errorf("tokens_many", "%d tokens of yours may still be taken.", own).WithNext("Use those that you have, or wait for their end.")
 	}
-	expires := now.Add(id.TokenLifetime())
-	ends := []*lockkeeper.Moment{right.Until}
-	if s := w.Sessions[by.Session]; s != nil {
-		ends = append(ends, &s.Expires)
-	}
-	for _, end := range ends {
-		if end != nil && end.Before(expires) {
-			expires = *end
-		}
-	}
-	expires = lockkeeper.MomentOf(expires.Time().Truncate(time.Second)) // a JWT counts in whole seconds: down, inside the activation
+	expires := w.tokenEnd(by, id, right, now)
 	if expires.Sub(now) < shortestToken {
 		return nil, nil, lockkeeper.Forbidden.Errorf("activation_ends", "Your right to use %s ends at %s, too soon for a token.", id.Name, expires).WithNext("Make the activation longer: lockkeeper activations extend ID")
 	}
 	t := PersonToken{ID: c.ID, User: by.User, Identity: scope, Audience: c.Audience, Subject: PersonSubjectOf(c.Project, id.Environment, id.Name, by.User), Activation: activation, Expires: expires}
 	return []event{&tokenIssued{Token: t, Right: right, Revision: w.Revision.Number}}, issued{t, id, now, w.Revision.Number}, nil
+}
+
+// tokenEnd is when a person's token ends: after the identity's lifetime, with the
+// right that it rests on, or with the session. A JWT counts in whole seconds:
+// rounding down keeps it inside all of them.
+func (w *world) tokenEnd(by Caller, id catalog.Identity, right lockkeeper.Decision, now lockkeeper.Moment) lockkeeper.Moment {
+	end := now.Add(id.TokenLifetime())
+	if right.Until != nil && right.Until.Before(end) {
+		end = *right.Until
+	}
+	if s := w.Sessions[by.Session]; s != nil && s.Expires.Before(end) {
+		end = s.Expires
+	}
+	return lockkeeper.MomentOf(end.Time().Truncate(time.Second))
 }
 
 // issued is what a person's token is minted from, after the commit.

@@ -35,8 +35,8 @@ type State struct {
 	// Deployments that have not ended, by id. Evicted at their end; bounded by
 	// maxWaiting an environment.
 	Deployments map[string]*Deployment `json:"deployments"`
-	// Requests to activate a role that wait, by id. At most maxRequests a user;
-	// evicted when they are begun or closed, or time out.
+	// Requests to activate a role that wait, by id. At most maxRequests a user
+	// or stage; evicted when they are begun or closed, or time out.
 	Requests map[string]*Request `json:"requests"`
 	// Activations by id. At most maxActivations a user that are alive; evicted when
 	// they end, and by the sweep once their time has ended them.
