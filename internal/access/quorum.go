@@ -65,7 +65,10 @@ func (x *Index) Shortages(now lockkeeper.Moment) []Shortage {
 			func(user string) bool { return q.could(user, lockkeeper.StartDeployments, scope) })
 	}
 	for _, a := range q.activations() {
-		q.gate(a, func(user string) bool { return x.Eligible(user, a.role, a.scope, now).Passed(now) })
+		q.gate(a, func(user string) bool {
+			return x.Eligible(user, a.role, a.scope, now).Passed(now) ||
+				slices.ContainsFunc(a.runs, func(s lockkeeper.Scope) bool { return q.could(user, lockkeeper.StartDeployments, s) })
+		})
 	}
 	return q.found
 }
@@ -113,6 +116,8 @@ type gateOf struct {
 	checks     []catalog.Check
 	automation bool
 	role       string // that is activated
+
+	runs []lockkeeper.Scope // environments that demand it of runs, which somebody starts
 }
 
 // activations are the roles that somebody may activate, at the scopes where one
@@ -140,10 +145,28 @@ func (q *quorum) activations() []gateOf {
 				g.checks = append(g.checks, c)
 			}
 		}
+		q.runs(&g)
 		out = append(out, g)
 	}
 	slices.SortFunc(out, func(a, b gateOf) int { return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.role, b.role)) })
 	return out
+}
+
+// runs adds to the activation of a role the environments whose runs must have
+// activated it, where a stage is eligible: whoever starts such a run approves none
+// of it, and a run that nobody starts asks for one person more.
+func (q *quorum) runs(g *gateOf) {
+	if !slices.ContainsFunc(q.x.eligible, func(a catalog.Assignment) bool {
+		return a.Principal.Kind == lockkeeper.WorkloadPrincipal && a.Role == g.role && a.Scope.Contains(g.scope)
+	}) {
+		return
+	}
+	for _, scope := range slices.Sorted(maps.Keys(q.x.c.Environments)) {
+		if e := q.x.c.Environments[scope]; e.Activation == g.role && g.scope.Contains(scope) {
+			g.runs = append(g.runs, scope)
+			g.automation = g.automation || e.Automation
+		}
+	}
 }
 
 // membership lists the users of each group.

@@ -218,6 +218,37 @@ func TestShortagesSay(t *testing.T) {
 	}
 }
 
+// Whoever starts a run that must activate a role approves none of it, and a run that
+// nobody starts asks for one more.
+func TestShortagesOfRuns(t *testing.T) {
+	stage := lockkeeper.Principal{Kind: lockkeeper.WorkloadPrincipal, Name: "p/l/s"}
+	c := &catalog.Catalog{Users: map[string]catalog.User{"ann": {Name: "ann"}, "bob": {Name: "bob"}, "cat": {Name: "cat"}},
+		Groups: map[string]catalog.Group{"managers": {Name: "managers", Users: []string{"ann", "bob"}}},
+		Roles: map[string]catalog.Role{"starter": {Name: "starter", Actions: []lockkeeper.ActionPattern{"deployments/start"}},
+			"approver": {Name: "approver", Actions: []lockkeeper.ActionPattern{"activations/approve"}}, "migrator": {Name: "migrator"}},
+		Assignments: map[string]catalog.Assignment{"a": {Name: "a", Role: "approver", Scope: "/", Principal: lockkeeper.Principal{Kind: lockkeeper.GroupPrincipal, Name: "managers"}},
+			"s": {Name: "s", Role: "starter", Scope: "/", Principal: lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: "ann"}},
+			"m": {Name: "m", Role: "migrator", Scope: quorumScope, Principal: stage, Eligible: true}},
+		ActivationRules: map[string]catalog.ActivationRule{"r": {Name: "r", Role: "migrator", Scope: "/", Approvals: []catalog.Check{{Name: "two", Approval: &catalog.Approval{Count: 2, Groups: []string{"managers"}}}}}},
+		Environments:    map[lockkeeper.Scope]catalog.Environment{quorumScope: {Name: "e", Project: "p", Activation: "migrator", Automation: true}}}
+	says := func() string {
+		var got []string
+		for _, s := range New(c).Shortages(at(0)) {
+			got = append(got, s.String())
+		}
+		return strings.Join(got, "\n")
+	}
+	want := "activating migrator at /projects/p/environments/e: when ann asks, approval by r.two takes 2 different persons, and only 1 could (bob).\n" +
+		"activating migrator at /projects/p/environments/e: when a run asks that no person started, approval by r.two takes 3 different persons, and only 2 could (ann, bob)."
+	if got := says(); got != want {
+		t.Error(got)
+	}
+	c.Groups["managers"] = catalog.Group{Name: "managers", Users: []string{"ann", "bob", "cat"}}
+	if got := says(); got != "" {
+		t.Error(got)
+	}
+}
+
 // BenchmarkShortages proves the gates of 990 environments, with two approvals
 // each, and the activations of 2,000 eligible assignments in the large catalog.
 func BenchmarkShortages(b *testing.B) {
