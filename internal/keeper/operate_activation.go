@@ -251,6 +251,20 @@ func (k *Keeper) Activations(by Caller) ([]Activation, error) {
 	return out, nil
 }
 
+// Privileged counts the requests that wait and the activations that are alive now.
+func (k *Keeper) Privileged() (waiting, active int) {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	for _, a := range w.Activations {
+		if w.lives(a, now) {
+			active++
+		}
+	}
+	return len(w.Requests), active
+}
+
 func sortActivations(list []Activation) {
 	slices.SortFunc(list, func(a, b Activation) int {
 		return cmp.Or(a.Ends.Time().Compare(b.Ends.Time()), cmp.Compare(a.ID, b.ID))

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -135,6 +136,16 @@ func TestActivationOverHTTP(t *testing.T) {
 	}
 	if !active() {
 		t.Error("it does not stand")
+	}
+	metrics, err := http.Get(w.server.URL + "/metrics")
+	w.must(err)
+	defer metrics.Body.Close()
+	text, err := io.ReadAll(metrics.Body)
+	w.must(err)
+	for _, line := range []string{"lockkeeper_activations 1", "lockkeeper_requests_waiting 0", "lockkeeper_tokens_total 1"} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("the metrics do not say %s", line)
+		}
 	}
 	w.must(ann.Call(ctx, "POST", "/activations/"+a.ID+"/end", api.EndActivation{}, nil))
 	if active() {

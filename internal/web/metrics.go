@@ -29,6 +29,11 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	entries := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "lockkeeper_journal_entries_total", Help: "Entries in the journal."},
 		func() float64 { return float64(k.Size()) })
 	m.registry.MustRegister(dutyGauges{k})
+	gauge := func(name, help string, n func(waiting, active int) int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(n(k.Privileged())) }))
+	}
+	gauge("lockkeeper_requests_waiting", "Requests to activate a role that wait.", func(waiting, _ int) int { return waiting })
+	gauge("lockkeeper_activations", "Activations that are alive.", func(_, active int) int { return active })
 	m.registry.MustRegister(m.requests, m.latency, m.refusals, m.exchanges, entries)
 	return m
 }
