@@ -190,3 +190,38 @@ func TestActivationEndsWithDeployment(t *testing.T) {
 		})
 	}
 }
+
+// What an extended activation opened outside is granted anew up to the new end, and
+// is taken away after that, not after the old one.
+func TestExtensionMovesDuties(t *testing.T) {
+	c, do := accessCore(t, "<longest>", "2h", "<deny>", provisioned)
+	activated(t, c, do, "1", "/projects/p/environments/f", 0)
+	try := func(at time.Duration) string {
+		t.Helper()
+		d := c.Duties["o-1-1"]
+		verb := c.next(d, c.accounts().others(d), began.Add(at))
+		if verb != "" {
+			must(t, do("", beginEffect{"o-1-1", d.Attempt + 1, verb, 30 * time.Second}, at))
+			must(t, do("", endEffect{"o-1-1", d.Attempt, Outcome{}, 0.5}, at+time.Second))
+		}
+		return verb
+	}
+	if verb := try(0); verb != GrantVerb || try(time.Minute) != "" {
+		t.Fatalf("at first %q", verb)
+	}
+	must(t, do("ann", extendActivation{ID: "r-2", Activation: "a-1", For: 30 * time.Minute, Reason: "why"}, 2*time.Minute))
+	must(t, do("bob", c.approval("r-2"), 2*time.Minute))
+	must(t, do("ann", beginActivation{"r-2", "-"}, 2*time.Minute))
+	if verb := try(3 * time.Minute); verb != GrantVerb {
+		t.Errorf("after the extension %q", verb)
+	}
+	if ends := c.Duties["o-1-1"].Ends; ends != began.Add(90*time.Minute) {
+		t.Errorf("the duty ends at %s", ends)
+	}
+	if verb := try(61 * time.Minute); verb != "" {
+		t.Errorf("at the old end %q", verb)
+	}
+	if verb := try(91 * time.Minute); verb != RevokeVerb {
+		t.Errorf("at the new end %q", verb)
+	}
+}
