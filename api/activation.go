@@ -146,6 +146,7 @@ type Activation struct {
 	Deployment string      `json:"deployment,omitempty" doc:"that it ends with, if that is sooner"`
 	Extended   []Extension `json:"extended,omitempty"`
 	Run        *Run        `json:"run,omitempty" doc:"the job that holds it, in the place of a user"`
+	BreakGlass string      `json:"break_glass,omitempty" doc:"nobody approved it: the review that is owed for it"`
 }
 
 // Activations is a list, those that end first before the others.

@@ -229,6 +229,8 @@ type Approval struct {
 	User    string            `json:"user"`
 	Comment string            `json:"comment,omitempty"`
 	At      lockkeeper.Moment `json:"at"`
+
+	BreakGlass string `json:"break_glass,omitempty" doc:"the right to it was had by breaking the glass: the review of that"`
 }
 
 // Initiator is who stands behind a run.

@@ -125,6 +125,15 @@ longest: 2h
 approvals:
   - name: manager
     approval: {count: 1, groups: [release-managers]}
+breakGlass:
+  budget: 1
+  reviewers: {groups: [security]}
+---
+kind: Assignment
+name: responders
+role: incident-responder
+principal: group:security
+scope: /
 ---
 # What there is
 kind: Project

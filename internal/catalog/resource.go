@@ -128,6 +128,24 @@ type ActivationRule struct {
 	// Hours are the windows in which an activation may begin, or be made longer. One
 	// that has begun in time lasts on past the window's end.
 	Hours *Hours `json:"hours,omitempty"`
+	// BreakGlass lets the role be activated at once, without approval and ticket, for
+	// a debt: a review. Every rule that holds must allow it.
+	BreakGlass *BreakGlass `json:"breakGlass,omitempty"`
+}
+
+// A BreakGlass says how often a role may be activated without approval, and who
+// looks at it afterwards.
+type BreakGlass struct {
+	Budget    int       `json:"budget,omitempty"`  // activations under this rule in a calendar quarter (UTC), by everybody together; default 2, 1 to 20
+	Longest   Duration  `json:"longest,omitempty"` // of one of them; default 1h, 5m to 4h
+	Review    Duration  `json:"review,omitempty"`  // until when it is reviewed; default 72h, 1h to 720h
+	Reviewers Reviewers `json:"reviewers"`
+}
+
+// Reviewers are the persons, none of whom took part, who close a review.
+type Reviewers struct {
+	Count  int      `json:"count,omitempty"` // how many of them; default 1, at most 10
+	Groups []string `json:"groups"`          // out of which they are
 }
 
 // Defaults of an ActivationRule.

@@ -31,6 +31,7 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 	if rule.Hours != nil {
 		v.hours(r, "hours", *rule.Hours)
 	}
+	v.breakGlass(r, rule)
 	as := &Environment{Patience: Duration(rule.PatienceLimit()), Checks: rule.Approvals}
 	seen := map[string]bool{hoursName: rule.Hours != nil}
 	for i, c := range rule.Approvals {

@@ -374,6 +374,7 @@ func (w *weakening) activationRule(a, b ActivationRule, is bool) {
 	}
 	w.when(a.Hours != nil && b.Hours == nil, "activations may begin at any hour")
 	w.checks(a.Approvals, b.Approvals)
+	w.breakGlass(a.BreakGlass, b.BreakGlass)
 }
 
 func (w *weakening) freeze(a, b Freeze, is bool) {

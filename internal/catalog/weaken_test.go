@@ -76,6 +76,8 @@ checks:
 ---
 {kind: ActivationRule, name: elevate-all, role: little, scope: /, longest: 8h, patience: 4h}
 ---
+{kind: ActivationRule, name: glass, role: little, scope: /, breakGlass: {budget: 3, longest: 30m, review: 24h, reviewers: {count: 2, groups: [leads]}}}
+---
 {kind: Assignment, name: some, role: little, principal: user:bob, scope: /projects/shop, start: 2026-12-01T00:00:00Z, end: 2027-01-01T00:00:00Z}
 ---
 {kind: Assignment, name: maybe, role: little, principal: user:one, scope: /projects/shop, eligible: true}
@@ -284,7 +286,14 @@ func judgements() map[string]judgement {
 		"ActivationRule.CoolingOff": {weaker: []edit{{", coolingOff: 24h", "", false}, {"coolingOff: 24h", "coolingOff: 23h", false}}},
 		"ActivationRule.Hours": {weaker: []edit{{`, hours: {zone: UTC, windows: [{days: [tuesday], from: "08:00", to: "12:00"}]}`, "", false},
 			{`{days: [tuesday], from: "08:00"`, `{days: [tuesday, friday], from: "08:00"`, false}}},
-		"Freeze.Callers": {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
+		"ActivationRule.BreakGlass": {weaker: []edit{{"longest: 8h, patience: 4h}", "longest: 8h, patience: 4h, breakGlass: {reviewers: {groups: [leads]}}}", false}}},
+		"BreakGlass.Budget":         {weaker: []edit{{"budget: 3", "budget: 4", false}}, not: []edit{{"budget: 3, ", "", false}}},
+		"BreakGlass.Longest":        {weaker: []edit{{"longest: 30m", "longest: 31m", false}, {"longest: 30m, ", "", false}}},
+		"BreakGlass.Review":         {weaker: []edit{{"review: 24h", "review: 25h", false}, {"review: 24h, ", "", false}}},
+		"BreakGlass.Reviewers":      {names: "judged by its own fields"},
+		"Reviewers.Count":           {weaker: []edit{{"reviewers: {count: 2", "reviewers: {count: 1", false}}},
+		"Reviewers.Groups":          {weaker: []edit{{"count: 2, groups: [leads]}}}", "count: 2, groups: [leads, release-managers]}}}", false}, {"count: 2, groups: [leads]}}}", "count: 2, groups: [release-managers]}}}", true}}},
+		"Freeze.Callers":            {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
 	}
 }
 

@@ -272,7 +272,7 @@ func printRequest(w io.Writer, r api.Request) {
 		if v.Digest != r.Digest {
 			larger = "(as it was then) "
 		}
-		fmt.Fprintf(w, "  approved  by %s at %s %s%s\n", v.User, v.At, larger, printable(v.Comment))
+		fmt.Fprintf(w, "  approved  by %s at %s %s%s\n", v.User, v.At, larger, printable(v.Comment)+glassMark(v.BreakGlass))
 	}
 	printDecision(w, r.Verdict, 1)
 }
@@ -370,7 +370,7 @@ func (a *app) activationsCommand() *cobra.Command {
 			}
 			return a.print(out, func(w io.Writer) {
 				for _, x := range out.Activations {
-					fmt.Fprintf(w, "%s  %-12s %s at %s until %s  %s\n", x.ID, x.User, x.Role, x.Scope, x.Ends, printable(strconv.Quote(x.Reason)))
+					fmt.Fprintf(w, "%s  %-12s %s at %s until %s  %s%s\n", x.ID, x.User, x.Role, x.Scope, x.Ends, printable(strconv.Quote(x.Reason)), glassMark(x.BreakGlass))
 				}
 				if len(out.Activations) == 0 {
 					fmt.Fprintln(w, "Nothing is active.")

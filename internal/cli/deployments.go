@@ -230,7 +230,7 @@ func printDeployment(w io.Writer, d api.Deployment) {
 	printAsk(w, d)
 	fmt.Fprintf(w, "  status    %s, asked at %s\n", strings.ReplaceAll(cmp.Or(d.Phase, d.Status), "_", " "), d.Opened)
 	for _, v := range d.Approvals {
-		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment))
+		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment)+glassMark(v.BreakGlass))
 	}
 	for _, o := range d.Delegations {
 		fmt.Fprintf(w, "  delegated by %s to %s at %s %s\n", o.From, o.To, o.At, printable(o.Comment))

@@ -32,6 +32,10 @@ var wrong = map[string][]string{
 	"receipt show": {"d-x"}, "receipt verify": {"NOTHING"}, "recover": {"--data", "NOTHING", "--administrator", "dora", "--reason", "r"}, "recover confirm": {"--revision", "1"},
 	"reject": {"d-x"}, "schema": {"x"}, "serve": {"--listen", "nowhere"}, "setup": {"--user", "dora", "--code", "lks_x"},
 	"token": {"d-x", "--handle-file", "NOTHING/h"}, "trust": {"vault", "--identity", "payments/test"}, "validate": {"NOTHING"}, "version": {"x"},
+	"incident open": {"--title", "x", "--freeze", "/"}, "incident list": {}, "incident show": {"i-x"}, "incident extend": {"i-x", "--strict"}, "incident close": {"i-x", "--finding", "x"},
+	"recover incident": {"i-x", "--data", "NOTHING", "--finding", "x"},
+	"recovery make":    {"--user", "dora", "--holder", "a", "--holder", "b"}, "recovery collect": {}, "recovery show": {}, "recovery use": {"--codes-file", "NOTHING/codes"},
+	"break-glass": {"operator", "--reason", "x"}, "notices list": {}, "notices acknowledge": {"n-x"}, "reviews list": {}, "reviews show": {"v-x"}, "reviews close": {"v-x", "--finding", "x"},
 	"what-can": {"bob"}, "who-can": {"deployments/approve", "/"},
 }
 

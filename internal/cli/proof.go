@@ -69,7 +69,7 @@ func printReceipt(w io.Writer, s keeper.Statement) {
 	fmt.Fprintf(w, "The receipt holds: signed, and each of its %d entries stands in the journal %q.\n", len(r.Proofs), log)
 	fmt.Fprintln(w, r.String())
 	for _, v := range r.Approvals {
-		fmt.Fprintf(w, "  approved by %s at %s\n", v.User, v.At)
+		fmt.Fprintf(w, "  approved by %s at %s%s\n", v.User, v.At, glassMark(v.BreakGlass))
 	}
 	if r.Gate.Subject != "" {
 		printDecision(w, r.Gate, 1)

@@ -58,7 +58,7 @@ signing keys: nobody has a password any more, and the administrator gets an invi
 			fmt.Fprintf(w, "Start the server; then %s looks at catalog revision %d, takes away what was revoked since, and runs\n  lockkeeper recover confirm --revision N\n", r.Administrator, done.Revision)
 		})
 	}
-	c.AddCommand(a.confirmRecoveryCommand())
+	c.AddCommand(a.confirmRecoveryCommand(), a.recoverIncidentCommand())
 	return c
 }
 

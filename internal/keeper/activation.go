@@ -63,6 +63,8 @@ type Activation struct {
 
 	Run      *Run              `json:"run,omitempty"`     // the job that holds it, in the place of a user
 	Finished lockkeeper.Moment `json:"finished,omitzero"` // when a deployment of that job ended
+	// BreakGlass is the review that is owed for it, if nobody approved it.
+	BreakGlass string `json:"break_glass,omitempty"`
 }
 
 // Bounds of what is asked for and active.
@@ -149,6 +151,7 @@ type requestApproved struct {
 	// on what is assigned to him.
 	Activation string `json:"activation,omitempty"`
 	Role       string `json:"role,omitempty"`
+	BreakGlass string `json:"break_glass,omitempty"` // review of the activation, if nobody approved that
 	Revision   int    `json:"revision"`
 }
 
@@ -162,7 +165,7 @@ func (ev *requestApproved) apply(s *State, e Entry) error {
 		return fmt.Errorf("the request %s is not open", ev.ID)
 	}
 	r.Votes = append(r.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment, Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right,
-		Activation: ev.Activation, Role: ev.Role})
+		Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass})
 	return nil
 }
 
@@ -183,6 +186,8 @@ const (
 	requestDenied    = "denied"
 	requestWithdrawn = "withdrawn"
 	requestTimedOut  = "timed_out"
+
+	requestQuarantined = "quarantined" // whoever asked is, by an incident
 )
 
 func (*requestClosed) kind() string { return "request.closed" }
@@ -215,9 +220,11 @@ func (ev *activationBegun) subjects() []string {
 	return []string{activationSubject(ev.Activation.ID), requestSubject(ev.Activation.Request), "user/" + ev.Activation.User, "activations"}
 }
 func (ev *activationBegun) apply(s *State, e Entry) error {
-	if s.Requests[ev.Activation.Request] == nil {
+	r := s.Requests[ev.Activation.Request]
+	if r == nil {
 		return fmt.Errorf("the request %s is not open", ev.Activation.Request)
 	}
+	s.partTaken(r.Votes, r.Persons, lockkeeper.Moment{})
 	delete(s.Requests, ev.Activation.Request)
 	a := ev.Activation
 	a.Started, a.Seq = e.Time, e.Seq
@@ -250,6 +257,7 @@ const (
 	activationRevoked     = "revoked"     // by somebody else; what was approved under it counts no more
 	activationLapsed      = "lapsed"      // its holder is not eligible any more; the same
 	activationFinished    = "finished"    // the deployment that it was asked for has ended
+	activationQuarantined = "quarantined" // its holder is, by an incident, which says itself whose votes are void
 )
 
 func (*activationEnded) kind() string { return "activation.ended" }
@@ -342,6 +350,9 @@ func (w *world) check(user string, action lockkeeper.Action, scope lockkeeper.Sc
 
 // checkBy is check, and the activation that the verdict rests on, if it does.
 func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) (lockkeeper.Decision, string) {
+	if d, is := w.quarantineOf(user, action, scope); is {
+		return d, ""
+	}
 	d := w.rules.Access.Check(user, action, scope, now)
 	if d.Code != "not_granted" {
 		return d, ""
@@ -365,8 +376,12 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 			end = *sooner
 		}
 	}
+	glass := ""
+	if best.BreakGlass != "" {
+		glass = " by breaking the glass"
+	}
 	return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated", Until: &end, Because: []lockkeeper.Decision{by},
-		Sentence: fmt.Sprintf("%s has activated %s at %s until %s (%s).", user, best.Role, best.Scope, best.Ends, best.ID)}, best.ID
+		Sentence: fmt.Sprintf("%s has activated %s at %s%s until %s (%s).", user, best.Role, best.Scope, glass, best.Ends, best.ID)}, best.ID
 }
 
 // withWayOut adds to a refusal the line that would open it, where there is one.
@@ -393,7 +408,7 @@ func (w *world) withWayOut(d lockkeeper.Decision, user string, action lockkeeper
 
 // allowed is check without its reasons.
 func (w *world) allowed(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
-	return w.rules.Access.Allowed(user, action, scope, now) || w.check(user, action, scope, now).Passed(now)
+	return len(w.Incidents) == 0 && w.rules.Access.Allowed(user, action, scope, now) || w.check(user, action, scope, now).Passed(now)
 }
 
 // demands are what all rules for a role at a scope ask together: the shortest

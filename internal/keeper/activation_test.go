@@ -420,7 +420,7 @@ func TestActivations(t *testing.T) {
 				}
 			}
 			for id, token := range m.tokens {
-				if is := c.stands(c.PersonTokens[id], now); is != m.stands(token, now) {
+				if is := c.tokenStands(c.PersonTokens[id], now); is != m.stands(token, now) {
 					rt.Fatalf("the token %s (%+v) stands: %v (invariant 7)", id, token, is)
 				}
 			}

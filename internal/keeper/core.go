@@ -75,6 +75,14 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		err = c.session(by, now)
 	}
 	if err == nil {
+		err = c.recovered(by, cmd)
+	}
+	if err == nil && by.User != "" {
+		if i := c.quarantined(by.User); i != nil {
+			err = errQuarantined(i)
+		}
+	}
+	if err == nil {
 		events, s.answer, err = cmd.decide(&c.world, by, now)
 	}
 	if err != nil {

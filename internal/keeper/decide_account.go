@@ -78,7 +78,10 @@ func (c inviteAccount) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf("user_unknown", "The catalog has no user %q who may sign in.", c.User).
 			WithNext("Add the user to the catalog and apply it: lockkeeper apply DIR")
 	}
-	return []event{&accountInvited{User: c.User, Code: c.Code, By: by.User, Expires: now.Add(invitationLife)}}, nil, nil
+	if i := w.quarantined(c.User); i != nil {
+		return nil, nil, lockkeeper.Forbidden.Errorf("quarantined", "%s is quarantined by the incident %s.", c.User, i.ID).WithNext("Invite the user once it is closed.")
+	}
+	return []event{&accountInvited{User: c.User, Code: c.Code, By: by.User, Expires: now.Add(invitationLife), Behind: w.behind(by)}}, nil, nil
 }
 
 // enrolAccount chooses a password with a one-time code.
@@ -96,7 +99,10 @@ func (c enrolAccount) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 		return nil, nil, lockkeeper.Unauthenticated.Errorf("invitation_wrong", "This is no invitation that holds now.").
 			WithNext("Ask an access administrator for a new one: lockkeeper accounts invite %s", c.User)
 	}
-	return []event{&accountEnrolled{User: c.User, Credential: c.Credential, Maker: a.Invitation.By}}, nil, nil
+	if i := w.quarantined(c.User); i != nil {
+		return nil, nil, errQuarantined(i)
+	}
+	return []event{&accountEnrolled{User: c.User, Credential: c.Credential, Maker: a.Invitation.By, Behind: a.Invitation.Behind}}, nil, nil
 }
 
 // challengeAccount asks the owner of an account to prove himself.
@@ -150,6 +156,9 @@ func (c proveAccount) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 		return nil, nil, lockkeeper.Forbidden.Errorf("initiator_unknown", "The account that started this run belongs to no user of the catalog.").
 			WithNext("List the account's id under ids of its user.")
 	}
+	if err := w.admits(catalog.Pipeline{}, c.Job.Provider, []Origin{w.origin(c.Job, c.Job.Actor, c.Job.ActorName)}); err != nil {
+		return nil, nil, err
+	}
 	a := w.Accounts[u.Name]
 	if a == nil || a.Challenge == nil || c.Challenge == "" || a.Challenge.Value != c.Challenge || !now.Before(a.Challenge.Expires) {
 		return nil, nil, lockkeeper.Forbidden.Errorf("challenge_wrong", "The user %s was not asked this challenge, or it is over.", u.Name).
@@ -183,6 +192,9 @@ func (c startSession) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 	}
 	if err := w.held(c.Session.User); err != nil {
 		return nil, nil, err
+	}
+	if i := w.quarantined(c.Session.User); i != nil {
+		return nil, nil, errQuarantined(i)
 	}
 	s := c.Session
 	s.Started, s.Expires, s.Authenticated = now, now.Add(sessionLife), now

@@ -239,7 +239,7 @@ func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
 	}
 	out := []event{&requestApproved{ID: r.ID, User: by.User, Digest: less.Digest, Comment: c.Comment, Persons: mine.Persons, Right: ballot.Right,
-		Activation: mine.Activation, Role: mine.Role, Revision: w.Revision.Number}}
+		Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Revision: w.Revision.Number}}
 	if less != r {
 		out = append([]event{&requestTrimmed{ID: r.ID, User: by.User, For: less.For, Scope: less.Scope, From: r.Digest, Digest: less.Digest, Comment: c.Comment, Revision: w.Revision.Number}}, out...)
 	}
@@ -289,7 +289,7 @@ func (w *world) decides(r *Request, by Caller, approve bool, now lockkeeper.Mome
 func (w *world) voteOf(by Caller, approve bool, digest lockkeeper.Digest, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) Vote {
 	v := Vote{User: by.User, Approve: approve, Digest: digest, At: now, Persons: w.persons(by.User)}
 	if _, id := w.checkBy(by.User, action, scope, now); id != "" {
-		v.Activation, v.Role = id, w.Activations[id].Role
+		v.Activation, v.Role, v.BreakGlass = id, w.Activations[id].Role, w.Activations[id].BreakGlass
 	}
 	return v
 }

@@ -53,6 +53,9 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if err := w.keepsMembers(new); err != nil {
 		return nil, nil, err
 	}
+	if err := w.keepsQuarantine(new); err != nil {
+		return nil, nil, err
+	}
 	if err := w.keepsAdministrator(c.Rules, now); err != nil {
 		return nil, nil, err
 	}

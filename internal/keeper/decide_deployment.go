@@ -63,7 +63,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 	if err != nil {
 		return nil, nil, err
 	}
-	verdict := gate.Judge(facts, now)
+	verdict := w.judge(d, facts, now)
 	if verdict.Verdict == lockkeeper.Fail || verdict.Verdict == lockkeeper.Error {
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
@@ -210,7 +210,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 	}
 	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
-		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, Revision: w.Revision.Number}}, opened{d.ID}, nil
+		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Revision: w.Revision.Number}}, opened{d.ID}, nil
 }
 
 // takes says, as a ballot, how the gate of the facts takes the vote, or why it

@@ -273,6 +273,9 @@ func (c recordArtifacts) decide(w *world, _ Caller, now lockkeeper.Moment) ([]ev
 		return nil, nil, err
 	}
 	origins, err := w.origins(c.Job)
+	if err == nil {
+		err = w.admits(pipeline, c.Job.Provider, origins)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

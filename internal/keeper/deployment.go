@@ -103,6 +103,7 @@ type Vote struct {
 	// is assigned to the voter.
 	Activation string `json:"activation,omitempty"`
 	Role       string `json:"role,omitempty"`
+	BreakGlass string `json:"break_glass,omitempty"` // review of that activation, if nobody approved it
 }
 
 // A Delegation lets one person stand in the place of another for this one ask.

@@ -62,6 +62,18 @@ var eventKinds = map[string]func() event{
 	"token.granted/1":      func() event { return new(tokenGranted) },
 	"deployment.ended/1":   func() event { return new(deploymentEnded) },
 	"refusal.made/1":       func() event { return new(refusalMade) },
+	"incident.opened/1":    func() event { return new(incidentOpened) },
+	"incident.extended/1":  func() event { return new(incidentExtended) },
+	"incident.closed/1":    func() event { return new(incidentClosed) },
+	"approvals.voided/1":   func() event { return new(approvalsVoided) },
+	"notice.made/1":        func() event { return new(noticeMade) },
+	"notice.seen/1":        func() event { return new(noticeSeen) },
+	"review.opened/1":      func() event { return new(reviewOpened) },
+	"review.judged/1":      func() event { return new(reviewJudged) },
+	"review.closed/1":      func() event { return new(reviewClosed) },
+	"recovery.made/1":      func() event { return new(recoveryMade) },
+	"recovery.collected/1": func() event { return new(recoveryCollected) },
+	"recovery.used/1":      func() event { return new(recoveryUsed) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -143,10 +155,11 @@ func (ev *catalogApplied) apply(s *State, e Entry) error {
 // accountInvited gives a user a one-time code to choose a password with.
 type accountInvited struct {
 	one
-	User    string            `json:"user"`
-	Code    lockkeeper.Digest `json:"code"`
-	By      string            `json:"invited_by"`
-	Expires lockkeeper.Moment `json:"expires"`
+	User    string              `json:"user"`
+	Code    lockkeeper.Digest   `json:"code"`
+	By      string              `json:"invited_by"`
+	Behind  []lockkeeper.Person `json:"behind,omitempty"`
+	Expires lockkeeper.Moment   `json:"expires"`
 }
 
 func (*accountInvited) kind() string          { return "account.invited" }
@@ -157,7 +170,7 @@ func (ev *accountInvited) apply(s *State, _ Entry) error {
 		a = &Account{User: ev.User}
 		s.Accounts[ev.User] = a
 	}
-	a.Invitation = &Invitation{Code: ev.Code, By: ev.By, Expires: ev.Expires}
+	a.Invitation = &Invitation{Code: ev.Code, By: ev.By, Expires: ev.Expires, Behind: ev.Behind}
 	return nil
 }
 
@@ -165,15 +178,16 @@ func (ev *accountInvited) apply(s *State, _ Entry) error {
 // the account counts as whoever made the invitation.
 type accountEnrolled struct {
 	one
-	User       string `json:"user"`
-	Credential string `json:"credential"`
-	Maker      string `json:"maker"`
+	User       string              `json:"user"`
+	Credential string              `json:"credential"`
+	Maker      string              `json:"maker"`
+	Behind     []lockkeeper.Person `json:"behind,omitempty"`
 }
 
 func (*accountEnrolled) kind() string          { return "account.enrolled" }
 func (ev *accountEnrolled) subjects() []string { return []string{"user/" + ev.User} }
 func (ev *accountEnrolled) apply(s *State, e Entry) error {
-	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time}
+	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time, Behind: ev.Behind}
 	for id, session := range s.Sessions {
 		if session.User == ev.User {
 			delete(s.Sessions, id) // a new password ends what the old one opened
@@ -361,6 +375,7 @@ type deploymentApproved struct {
 	// Activation is what the voter's right rested on, and Role what that is of.
 	Activation string `json:"activation,omitempty"`
 	Role       string `json:"role,omitempty"`
+	BreakGlass string `json:"break_glass,omitempty"` // review of the activation, if nobody approved that
 	Revision   int    `json:"revision"`
 }
 
@@ -373,7 +388,7 @@ func (ev *deploymentApproved) apply(s *State, e Entry) error {
 }
 func (ev *deploymentApproved) on(d *Deployment, e Entry) {
 	d.Votes = append(d.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment,
-		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role})
+		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass})
 }
 
 // approvalDelegated hands a person's place over to another one, for one ask.
@@ -424,7 +439,14 @@ func (ev *leaseGranted) subjects() []string {
 }
 func (ev *leaseGranted) apply(s *State, e Entry) error {
 	s.bindToken(ev.Token, TokenUse{For: deploymentSubject(ev.Deployment), Job: ev.Job, Handle: ev.Handle, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
-	return s.onDeployment(ev.Deployment, func(d *Deployment) { ev.on(d, e) })
+	return s.onDeployment(ev.Deployment, func(d *Deployment) {
+		ev.on(d, e)
+		var behind []lockkeeper.Person
+		for _, o := range d.Initiators {
+			behind = append(behind, o.Persons...)
+		}
+		s.partTaken(d.Votes, behind, d.Opened)
+	})
 }
 func (ev *leaseGranted) on(d *Deployment, e Entry) {
 	d.Status = Running
@@ -526,6 +548,7 @@ func (ev *deploymentEnded) apply(s *State, e Entry) error {
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	if d.Lease != nil {
 		s.Freed[scope] = e.Time
+		s.leaves(d, ev.End, e.Time)
 	}
 	if ev.End.Status == Succeeded {
 		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time})
@@ -605,6 +628,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			}
 		case *votesVoided:
 			d.void(ev.Activation)
+		case *approvalsVoided:
+			ev.on(d)
 		case *leaseGranted:
 			ev.on(d, e)
 		case *leaseRenewed:

@@ -178,6 +178,9 @@ func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment)
 	if err := w.held(m.User); err != nil {
 		return nil, nil, err
 	}
+	if i := w.quarantined(m.User); i != nil {
+		return nil, nil, errQuarantined(i)
+	}
 	s := c.Session
 	s.User, s.Directory, s.Subject, s.Strong = m.User, d.Name, m.Subject, c.Said.Strong
 	s.Started, s.Expires, s.Used, s.Idle = now, now.Add(d.LongestSession()), now, d.IdleLimit()

@@ -140,6 +140,9 @@ func (k *Keeper) Request(ctx context.Context, by Caller, id string) (RequestView
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
+	if i := w.quarantined(by.User); i != nil { // who waited when it was opened
+		return RequestView{}, errQuarantined(i)
+	}
 	if v.ID == "" || v.User != by.User && by.Holder != v.ID && !w.maySee(by, v.Scope, now) {
 		return RequestView{}, missing
 	}

@@ -53,6 +53,9 @@ func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Pas
 	if err == nil {
 		err = k.deploymentsAt(ctx, &p.w, at)
 	}
+	if err == nil {
+		err = k.incidentsAt(ctx, p.w.State, at)
+	}
 	return p, err
 }
 

@@ -173,12 +173,20 @@ func (w *world) mayUse(user string, scope lockkeeper.Scope, now lockkeeper.Momen
 	case !id.People:
 		return right, "", lockkeeper.Forbidden.Errorf("identity_not_for_people", "The identity %s is for pipelines only.", id.Name).WithNext("Ask for people: true in the Identity, if people are to have its tokens.")
 	}
+	for _, d := range w.locks(w.placeOfToken(user, scope, id)) {
+		return right, "", lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithDecision(d)
+	}
 	return right, activation, nil
 }
 
-// stands reports whether a person's token is to be taken now: in its time, not
+// placeOfToken is where a person's token is used: what an incident may stop.
+func (w *world) placeOfToken(user string, scope lockkeeper.Scope, id catalog.Identity) place {
+	return place{project: id.Project, identity: id.Name, persons: w.persons(user), scopes: []lockkeeper.Scope{lockkeeper.EnvironmentScope(id.Project, id.Environment), scope}}
+}
+
+// tokenStands reports whether a person's token is to be taken now: in its time, not
 // recalled, what it rested on not over, and the right still there.
-func (w *world) stands(t *PersonToken, now lockkeeper.Moment) bool {
+func (w *world) tokenStands(t *PersonToken, now lockkeeper.Moment) bool {
 	if t == nil || t.Revoked || !now.Before(t.Expires) {
 		return false
 	}
@@ -253,7 +261,7 @@ func (k *Keeper) introspectPerson(by Caller, c Introspected) Introspected {
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
 	t := w.PersonTokens[c.ID]
-	if !w.stands(t, now) || by.User == "" || by.User != t.User && !w.allowed(by.User, lockkeeper.ReadIdentities, t.Identity, now) {
+	if !w.tokenStands(t, now) || by.User == "" || by.User != t.User && !w.allowed(by.User, lockkeeper.ReadIdentities, t.Identity, now) {
 		return Introspected{}
 	}
 	c.Active, c.User, c.Activation = true, t.User, t.Activation

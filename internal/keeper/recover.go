@@ -59,6 +59,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	clear(s.Requests)
 	clear(s.Activations)
 	clear(s.PersonTokens)
+	s.Recovery = nil // the older copy does not know which codes were used since
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil
@@ -130,7 +131,7 @@ func (c openEpoch) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, 
 		return nil, nil, lockkeeper.Forbidden.Errorf("machine_only", "Only whoever runs the server's machine may do this.")
 	case c.Reason == "" || len(c.Reason) > maxComment:
 		return nil, nil, invalid.Errorf("reason_missing", "Say why, in 1 to %d bytes: it stands in the log for ever.", maxComment).WithNext("Add --reason.")
-	case a == nil || a.Credential == "" && c.Log == nil || !w.rules.Access.Allowed(c.Confirmer, lockkeeper.EscalateAccess, lockkeeper.Root, now):
+	case a == nil || a.Credential == "" && c.Log == nil || w.quarantined(c.Confirmer) != nil || !w.rules.Access.Allowed(c.Confirmer, lockkeeper.EscalateAccess, lockkeeper.Root, now):
 		return nil, nil, invalid.Errorf("administrator_unfit", "%.63q is nobody who can sign in and administers the organisation, by the older copy.", c.Confirmer).
 			WithNext("Name one of: %v.", w.administrators(now)).WithField("administrator")
 	}
@@ -161,7 +162,7 @@ func (w *world) forgotten(d *Deployment, now lockkeeper.Moment) event {
 // administrators are the users who can sign in and administer the organisation.
 func (w *world) administrators(now lockkeeper.Moment) []string {
 	return slices.DeleteFunc(w.rules.Access.WhoCan(lockkeeper.EscalateAccess, lockkeeper.Root, now), func(user string) bool {
-		return w.Accounts[user] == nil || w.Accounts[user].Credential == ""
+		return w.Accounts[user] == nil || w.Accounts[user].Credential == "" || w.quarantined(user) != nil
 	})
 }
 

@@ -65,6 +65,9 @@ func (w *world) runInitiators(run *Run) []gate.Initiator {
 // runKnown refuses a run behind which nobody can be named, or somebody who is
 // switched off.
 func (w *world) runKnown(run *Run) lockkeeper.Decision {
+	if err := w.admits(catalog.Pipeline{Project: run.Project, Name: run.Pipeline}, run.Provider, run.Initiators); err != nil {
+		return *lockkeeper.RefusalOf(err).Decision
+	}
 	out := lockkeeper.Decision{Subject: "initiator", Verdict: lockkeeper.Pass, Code: "initiator_known", Sentence: "It is known who stands behind the run."}
 	for _, i := range w.runInitiators(run) {
 		u := w.rules.Catalog.Users[i.User]
@@ -227,6 +230,9 @@ func (c openRunRequest) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 	}
 	origins, err := w.origins(c.Job)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := w.admits(pipeline, c.Job.Provider, origins); err != nil {
 		return nil, nil, err
 	}
 	j := c.Job

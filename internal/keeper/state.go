@@ -66,6 +66,22 @@ type State struct {
 	Answers     map[string]Answer       `json:"answers"`
 	records     map[string]*recordIndex // of Records, by project; derived
 	AnswerOrder []string                `json:"answer_order"`
+
+	// Incidents that are open, by id. At most maxIncidents; evicted when closed.
+	Incidents map[string]*Incident `json:"incidents"`
+	// Outside are the ended leases whose tokens have not ended. Evicted with the
+	// tokens' end, and oldest first past maxResidues: those an incident does not show.
+	Outside []Residue `json:"outside"`
+	// Notices by id. Evicted once everybody has acknowledged them, after noticeLife,
+	// and oldest first past maxNotices.
+	Notices map[string]*Notice `json:"notices"`
+	// Reviews that are open, by id. At most maxReviews; evicted when closed.
+	Reviews map[string]*Review `json:"reviews"`
+	// Broken is how often the glass was broken this quarter, by role and scope of a rule. Evicted with the
+	// first of another quarter; no more than there were rules in one.
+	Broken map[string]Spent `json:"broken"`
+	// Recovery is the set of recovery codes in force; nil: there is none.
+	Recovery *RecoverySet `json:"recovery,omitempty"`
 }
 
 // Bounds of the state.
@@ -137,20 +153,22 @@ type Revision struct {
 
 // An Account is how a user signs in locally.
 type Account struct {
-	User       string            `json:"user"`
-	Credential string            `json:"credential,omitempty"` // id of the sealed row with the password's hash
-	Maker      string            `json:"maker,omitempty"`      // the user whose invitation made or reset the credential
-	Proven     bool              `json:"proven"`               // the owner has proved himself since
-	Invitation *Invitation       `json:"invitation,omitempty"`
-	Challenge  *Challenge        `json:"challenge,omitempty"`
-	Since      lockkeeper.Moment `json:"since,omitzero"`
+	User       string              `json:"user"`
+	Credential string              `json:"credential,omitempty"` // id of the sealed row with the password's hash
+	Maker      string              `json:"maker,omitempty"`      // the user whose invitation made or reset the credential
+	Behind     []lockkeeper.Person `json:"behind,omitempty"`     // who may have been that user then, in a session that recovery codes started
+	Proven     bool                `json:"proven"`               // the owner has proved himself since
+	Invitation *Invitation         `json:"invitation,omitempty"`
+	Challenge  *Challenge          `json:"challenge,omitempty"`
+	Since      lockkeeper.Moment   `json:"since,omitzero"`
 }
 
 // An Invitation is a one-time code that lets a user choose a password.
 type Invitation struct {
-	Code    lockkeeper.Digest `json:"code"`
-	By      string            `json:"by"`
-	Expires lockkeeper.Moment `json:"expires"`
+	Code    lockkeeper.Digest   `json:"code"`
+	By      string              `json:"by"`
+	Behind  []lockkeeper.Person `json:"behind,omitempty"` // who may have been By, in a session that recovery codes started
+	Expires lockkeeper.Moment   `json:"expires"`
 }
 
 // A Challenge asks a user to prove himself by a run on a CI platform that he
@@ -168,12 +186,14 @@ type Session struct {
 	Started lockkeeper.Moment `json:"started"`
 	Expires lockkeeper.Moment `json:"expires"`
 
-	Directory     string            `json:"directory,omitempty"`    // that vouched for the person; "": a password of Lockkeeper's own
-	Subject       string            `json:"subject,omitempty"`      // the account there
-	Authenticated lockkeeper.Moment `json:"authenticated,omitzero"` // when the person last showed a credential; zero: when it started
-	Strong        bool              `json:"strong,omitempty"`       // with more than a password
-	Used          lockkeeper.Moment `json:"used,omitzero"`          // when its use was last written down
-	Idle          time.Duration     `json:"idle,omitempty"`         // for how long it holds unused, in nanoseconds; 0: as long as it lasts
+	Directory     string              `json:"directory,omitempty"`    // that vouched for the person; "": a password of Lockkeeper's own
+	Subject       string              `json:"subject,omitempty"`      // the account there
+	Authenticated lockkeeper.Moment   `json:"authenticated,omitzero"` // when the person last showed a credential; zero: when it started
+	Strong        bool                `json:"strong,omitempty"`       // with more than a password
+	Used          lockkeeper.Moment   `json:"used,omitzero"`          // when its use was last written down
+	Recovery      string              `json:"recovery,omitempty"`     // recovery codes started it: the review that is owed for it
+	Behind        []lockkeeper.Person `json:"behind,omitempty"`       // whose codes these were: the user may be any of them
+	Idle          time.Duration       `json:"idle,omitempty"`         // for how long it holds unused, in nanoseconds; 0: as long as it lasts
 }
 
 // A TokenUse binds a CI platform's token to the one thing that it opened.
@@ -200,6 +220,8 @@ func newState() *State {
 		Duties: map[string]*Duty{},
 		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 		records: map[string]*recordIndex{},
+
+		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
 	}
 }
 

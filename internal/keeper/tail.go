@@ -37,7 +37,9 @@ func (w *world) whoCan(action lockkeeper.Action, scope lockkeeper.Scope, now loc
 	}
 	slices.Sort(users)
 	for _, user := range users {
-		out = append(out, Permitted{user, w.rules.Catalog.PersonOf(user), w.check(user, action, scope, now)})
+		if d := w.check(user, action, scope, now); d.Passed(now) { // not so for whom an incident quarantines
+			out = append(out, Permitted{user, w.rules.Catalog.PersonOf(user), d})
+		}
 	}
 	return out
 }
@@ -88,12 +90,7 @@ const maxTail = 1000
 // takes journal/export at /. A follower that keeps the position behind the last
 // entry misses none and gets none twice.
 func (k *Keeper) Tail(ctx context.Context, by Caller, from int64, limit int) ([]json.RawMessage, error) {
-	now := k.now()
-	k.mu.RLock()
-	w := world{State: k.state, rules: k.rules}
-	_, err := w.may(by, lockkeeper.ExportJournal, lockkeeper.Root, now)
-	k.mu.RUnlock()
-	if err != nil {
+	if err := k.mayExport(by); err != nil {
 		return nil, err
 	}
 	if from < 0 {
@@ -106,6 +103,9 @@ func (k *Keeper) Tail(ctx context.Context, by Caller, from int64, limit int) ([]
 		k.mu.RLock()
 		size, changed := k.state.Size, k.changed
 		k.mu.RUnlock()
+		if err := k.mayExport(by); err != nil { // who waited may have lost the right meanwhile
+			return nil, err
+		}
 		if from < size {
 			return k.slice(context.WithoutCancel(ctx), from, min(size, from+int64(limit)))
 		}
@@ -117,6 +117,15 @@ func (k *Keeper) Tail(ctx context.Context, by Caller, from int64, limit int) ([]
 			return nil, k.Fault()
 		}
 	}
+}
+
+func (k *Keeper) mayExport(by Caller) error {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	_, err := w.may(by, lockkeeper.ExportJournal, lockkeeper.Root, now)
+	return err
 }
 
 func (k *Keeper) slice(ctx context.Context, from, to int64) ([]json.RawMessage, error) {

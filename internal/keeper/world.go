@@ -46,6 +46,7 @@ type world struct {
 	// spelled remembers, by deployment, the digest of what stood at its last token:
 	// to compare two decisions costs less than to spell one. nil remembers nothing.
 	spelled map[string]spelling
+	ease    bool // of incidents, only the strict ones count: for what runs already
 }
 
 // A spelling is a decision and the digest of its canonical bytes.
@@ -82,7 +83,15 @@ func (w *world) persons(user string) []lockkeeper.Person {
 	out := []lockkeeper.Person{w.rules.Catalog.PersonOf(user)}
 	for hops := 0; hops < 32; hops++ {
 		a := w.Accounts[user]
-		if a == nil || a.Proven || a.Maker == "" || a.Maker == user {
+		if a == nil || a.Proven {
+			return out
+		}
+		for _, p := range a.Behind {
+			if !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+		if a.Maker == "" || a.Maker == user {
 			return out
 		}
 		user = a.Maker
@@ -184,6 +193,7 @@ func (o Origin) label() string {
 // facts gathers what the gate of d decides on at now. Every right is computed
 // now, not read from when it was used.
 func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) {
+	w = w.eased(d.Status == Running)
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	env, ok := w.rules.Catalog.Environments[scope]
 	if !ok {
@@ -244,12 +254,14 @@ func (w *world) ballots(d *Deployment, f gate.Facts, now lockkeeper.Moment) []ga
 // judge decides whether d may pass now: by what the environment demands, and by
 // what it demanded when the ask was opened, if that was something else.
 func (w *world) judge(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
-	return w.with(d, f, gate.Judge(f, now), now)
+	w = w.eased(d.Status == Running)
+	return w.unlocked(d, w.with(d, f, gate.Judge(f, now), now))
 }
 
 // standing decides whether what let d through stands still.
 func (w *world) standing(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
-	return w.with(d, f, gate.Standing(f, now), now)
+	w = w.eased(d.Status == Running)
+	return w.unlocked(d, w.with(d, f, gate.Standing(f, now), now))
 }
 
 func (w *world) with(d *Deployment, f gate.Facts, verdict lockkeeper.Decision, now lockkeeper.Moment) lockkeeper.Decision {
@@ -294,6 +306,7 @@ func (w *world) rivals(d *Deployment, now lockkeeper.Moment) []gate.Rival {
 			if asOpened, differs := w.asOpened(o, facts, now); differs {
 				r.Ready = r.Ready && asOpened.Passed(now)
 			}
+			r.Ready = r.Ready && (len(w.Incidents) == 0 || len(w.locks(w.placeOf(o))) == 0)
 		}
 		out = append(out, r)
 	}
@@ -383,6 +396,9 @@ func (w *world) session(by Caller, now lockkeeper.Moment) error {
 	}
 	if err := w.held(by.User); err != nil {
 		return err
+	}
+	if i := w.quarantined(by.User); i != nil {
+		return errQuarantined(i)
 	}
 	u, known := w.rules.Catalog.Users[by.User]
 	if !known || u.Off || u.Automation {

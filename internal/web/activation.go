@@ -244,13 +244,13 @@ func renderRequest(v keeper.RequestView) api.Request {
 	}
 	r.Opens = renderOpenings(v.Opens)
 	for _, a := range v.Votes {
-		r.Approvals = append(r.Approvals, api.RequestApproval{Approval: api.Approval{User: a.User, Comment: a.Comment, At: a.At}, Digest: a.Digest})
+		r.Approvals = append(r.Approvals, api.RequestApproval{Approval: api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass}, Digest: a.Digest})
 	}
 	return r
 }
 
 func renderActivation(a keeper.Activation) api.Activation {
-	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment, Run: renderRun(a.Run)}
+	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment, Run: renderRun(a.Run), BreakGlass: a.BreakGlass}
 	for _, x := range a.Extended {
 		out.Extended = append(out.Extended, api.Extension(x))
 	}

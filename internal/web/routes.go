@@ -114,6 +114,8 @@ func route[In, Out any](s *Server, method, path, id, summary string, f func(cont
 func (s *Server) register() {
 	s.registerActivations()
 	s.registerDuties()
+	s.registerIncidents()
+	s.registerReviews()
 	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
 	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
 	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)
@@ -541,7 +543,7 @@ func (s *Server) render(v keeper.View) api.Deployment {
 		d.Delegations = append(d.Delegations, api.Delegation{From: o.From, To: o.To, Comment: o.Comment, At: o.At})
 	}
 	for _, a := range v.Votes {
-		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At})
+		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass})
 	}
 	if l := v.Lease; l != nil {
 		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Limit: l.Limit, Tokens: l.Tokens, TokensTill: l.TokensTill}
