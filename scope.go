@@ -120,6 +120,15 @@ func (s Scope) Project() string {
 	return name
 }
 
+// Environment is the name of the environment that s is, or "" where s is none.
+func (s Scope) Environment() string {
+	_, rest, ok := strings.Cut(string(s), "/environments/")
+	if !ok || strings.Contains(rest, "/") || s.Project() == "" {
+		return ""
+	}
+	return rest
+}
+
 func contains(list []string, s string) bool {
 	for _, v := range list {
 		if v == s {

@@ -169,6 +169,7 @@ type Eligibility struct {
 	Reason     bool              `json:"reason" doc:"one has to say why"`
 	Tickets    []string          `json:"tickets,omitempty" doc:"what a ticket must match"`
 	Approvals  []AskedApproval   `json:"approvals"`
+	Condition  string            `json:"condition,omitempty" doc:"CEL that must be true of what the role is then used for"`
 	Extensions int               `json:"extensions" doc:"how often one activation may be made longer"`
 	CoolingOff int64             `json:"cooling_off_seconds,omitempty" doc:"after a change of the credential nothing may be activated for so long"`
 	Hours      bool              `json:"hours,omitempty" doc:"it may be begun in windows of time only"`

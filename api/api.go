@@ -103,6 +103,8 @@ type Applied struct {
 	Revision int               `json:"revision"`
 	Digest   lockkeeper.Digest `json:"digest"`
 	Changes  []Change          `json:"changes"`
+	Proposal string            `json:"proposal,omitempty" doc:"what was asked for weakens protection and waits as this proposal; nothing has changed yet"`
+	Weakens  []string          `json:"weakens,omitempty" doc:"why it waits for a second person"`
 }
 
 // Catalog is the catalog in force.
@@ -119,6 +121,7 @@ type Role struct {
 	Title      string                     `json:"title,omitempty"`
 	Actions    []lockkeeper.ActionPattern `json:"actions"`
 	NotActions []lockkeeper.ActionPattern `json:"notActions" doc:"what actions would allow, and the role does not"`
+	Scopes     []lockkeeper.Scope         `json:"scopes,omitempty" doc:"where it may be granted, and below; none: anywhere"`
 	BuiltIn    bool                       `json:"builtIn" doc:"part of the program; no document can change it"`
 }
 
@@ -146,12 +149,15 @@ type Then struct {
 // Path is one assignment that concerns a question, and the way that leads to it.
 type Path struct {
 	Assignment string            `json:"assignment"`
-	Effect     string            `json:"effect" enum:"grants,eligible,denies,not_started,ended"`
+	Effect     string            `json:"effect" enum:"grants,eligible,denies,not_started,ended,condition_unmet"`
 	Groups     []string          `json:"groups" doc:"from the one that lists the user, or the one that was asked about, to the one that the assignment is to; none: it is to the user himself"`
 	Role       string            `json:"role"`
 	Scope      lockkeeper.Scope  `json:"scope"`
 	Start      lockkeeper.Moment `json:"start,omitzero"`
 	End        lockkeeper.Moment `json:"end,omitzero"`
+	Here       bool              `json:"here,omitempty" doc:"a deny that holds at the scope alone, not below"`
+	Condition  string            `json:"condition,omitempty" doc:"CEL that must be true of a question for the assignment to hold; what-can does not judge it"`
+	Fault      string            `json:"fault,omitempty" doc:"why the condition could not be judged: then a grant does not hold, and a deny does"`
 }
 
 // Permitted is a user who may do something, and by which path.

@@ -27,11 +27,36 @@ func (x *Index) Eligible(user, role string, scope lockkeeper.Scope, now lockkeep
 		d.Next = "Name one of: lockkeeper catalog roles"
 		return d
 	}
+	list := x.eligibleFor(user, scope)
+	for i := range list {
+		list[i].condition = nil // judged when what was activated is used
+	}
+	return x.eligibility(d, role, list, catalog.Circumstance{Scope: scope, User: user, Now: now})
+}
+
+// EligibleTo is Eligible for a role that is held at a scope and used there or
+// below, at the place and for the action of about: the conditions of the eligible
+// assignments are judged.
+func (x *Index) EligibleTo(role string, held lockkeeper.Scope, about catalog.Circumstance) lockkeeper.Decision {
+	d := lockkeeper.Decision{Subject: "activating " + role + " at " + string(held), Verdict: lockkeeper.Fail}
+	var levels [maxLevels]lockkeeper.Scope
+	who := lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: about.User}
+	if x.barred(&d, who, about.Action, lineage(about.Scope, &levels)) {
+		return d
+	}
+	about.Tier = x.tierOf(about.Scope)
+	return x.eligibility(d, role, x.eligibleFor(about.User, held), about)
+}
+
+// eligibility decides by those of the assignments that are of the role.
+func (x *Index) eligibility(d lockkeeper.Decision, role string, list []found, about catalog.Circumstance) lockkeeper.Decision {
+	who, now := lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: about.User}, about.Now
 	var grants, others []found
-	for _, f := range x.eligibleFor(user, scope) {
+	for _, f := range list {
+		f.standing = f.stands(about, now)
 		switch {
 		case f.Role != role:
-		case f.holdsAt(now):
+		case f.holds:
 			grants = append(grants, f)
 		default:
 			others = append(others, f)
@@ -40,14 +65,14 @@ func (x *Index) Eligible(user, role string, scope lockkeeper.Scope, now lockkeep
 	if len(grants) == 0 {
 		d.Code = "not_eligible"
 		d.Because = spell(who, x.paths(x.asker(who), others, now))
-		d.Sentence = fmt.Sprintf("%s may not activate %s at %s.", user, role, scope)
+		d.Sentence = fmt.Sprintf("%s may not activate %s at %s.", about.User, role, about.Scope)
 		d.Next = "Ask an access administrator for an eligible assignment."
 		return d
 	}
 	d.Verdict, d.Code = lockkeeper.Pass, "eligible"
 	d.Because = spell(who, x.paths(x.asker(who), grants, now))
 	d.Sentence = d.Because[0].Sentence + ", eligible."
-	d.Until = until(now, grants, nil, others)
+	d.Until = until(about, grants, nil, others)
 	return d
 }
 
@@ -63,7 +88,7 @@ func (x *Index) EligibleStage(stage lockkeeper.Principal, role string, scope loc
 	}
 	var grants, all []found
 	for i := range x.eligible {
-		f := found{&x.eligible[i], -1}
+		f := found{Assignment: &x.eligible[i], group: -1}
 		if f.Principal != stage || f.Role != role || !f.Scope.Contains(scope) {
 			continue
 		}
@@ -76,32 +101,48 @@ func (x *Index) EligibleStage(stage lockkeeper.Principal, role string, scope loc
 	}
 	d.Verdict, d.Code, d.Next = lockkeeper.Pass, "eligible", ""
 	d.Sentence = fmt.Sprintf("%s is eligible for %s at %s, by %s.", stage, role, grants[0].Scope, grants[0].Name)
-	d.Until = until(now, all)
+	d.Until = until(catalog.Circumstance{Scope: scope, Now: now}, all)
 	return d
 }
 
-// DeniedFrom is when the first deny of an action to a user at a scope begins that
-// does not hold yet; nil if none will.
+// DeniedFrom is when a deny of an action to a user at a scope next comes to hold
+// that does not hold yet; nil if none will. Where that hangs on the time of a
+// condition, it is the horizon at the latest.
 func (x *Index) DeniedFrom(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) *lockkeeper.Moment {
 	if _, known := x.users[user]; !known {
 		return nil
 	}
-	var first *lockkeeper.Moment
-	_, _, others := x.sift(x.asker(lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}), x.actions[action], scope, now)
+	asks := x.asker(lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user})
+	about := x.circumstance(asks, action, scope, now)
+	_, _, others := x.sift(asks, action, scope, now)
+	var moments []lockkeeper.Moment
+	timed := false
 	for _, f := range others {
-		if f.Deny && now.Before(f.Start) && (first == nil || f.Start.Before(*first)) {
-			first = &f.Start
+		if f.Deny && now.Before(f.Start) {
+			moments = append(moments, f.Start)
+		}
+		timed = timed || f.Deny && f.condition != nil && f.condition.Timed
+	}
+	last := horizon(now)
+	if timed {
+		moments = append(moments, ticks(now)...)
+	}
+	slices.SortFunc(moments, func(a, b lockkeeper.Moment) int { return a.Time().Compare(b.Time()) })
+	for _, m := range moments {
+		if timed && !m.Before(last) || slices.ContainsFunc(others, func(f found) bool { return f.Deny && f.stands(about, m).holds }) {
+			return &m
 		}
 	}
-	return first
+	return nil
 }
 
 // Activatable lists the eligible assignments that, activated, would let user do
 // action at scope, sorted by name.
 func (x *Index) Activatable(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) []catalog.Assignment {
+	about := x.circumstance(asker{name: user}, action, scope, now)
 	var out []catalog.Assignment
 	for _, f := range x.eligibleFor(user, scope) {
-		if f.holdsAt(now) && x.RoleAllows(f.Role, action) {
+		if x.RoleAllows(f.Role, action) && f.stands(about, now).holds {
 			out = append(out, *f.Assignment)
 		}
 	}
@@ -132,7 +173,7 @@ func (x *Index) Holdings(who lockkeeper.Principal, now lockkeeper.Moment) ([]Pat
 	from := x.reach(asks.direct)
 	out := []Path{}
 	for _, a := range x.c.Assignments {
-		f := found{&a, -1}
+		f := found{Assignment: &a, group: -1}
 		if a.Principal.Kind == lockkeeper.GroupPrincipal {
 			n, known := x.numbers[a.Principal.Name]
 			if !known || !asks.groups.has(n) {
@@ -142,6 +183,13 @@ func (x *Index) Holdings(who lockkeeper.Principal, now lockkeeper.Moment) ([]Pat
 			f.believe(x.saidUntil(asks.user, n))
 		} else if asks.user < 0 || a.Principal.Name != who.Name {
 			continue
+		}
+		if a.Deny {
+			if s := x.specialOf(a); s != nil {
+				if spared, _ := x.spares(s, asks, cmp.Or(s.here, lockkeeper.Root), now); spared {
+					continue
+				}
+			}
 		}
 		p := x.path(from, f, now)
 		if a.Eligible && p.Effect == "grants" {
@@ -192,7 +240,7 @@ func (x *Index) concerns(i int, user string) (found, bool) {
 		return found{}, false
 	}
 	if a.Principal.Kind == lockkeeper.UserPrincipal {
-		return found{a, -1}, a.Principal.Name == user
+		return found{Assignment: a, group: -1, condition: x.conditions[a.Condition]}, a.Principal.Name == user
 	}
 	g, known := x.numbers[a.Principal.Name]
 	groups, _ := x.row(m)
@@ -200,7 +248,7 @@ func (x *Index) concerns(i int, user string) (found, bool) {
 		return found{}, false
 	}
 	own := *a
-	f := found{&own, g}
+	f := found{Assignment: &own, group: g, condition: x.conditions[a.Condition]}
 	f.believe(x.saidUntil(m, g))
 	return f, true
 }

@@ -92,8 +92,14 @@ func TestHoldingsSuffice(t *testing.T) {
 				for _, action := range []lockkeeper.Action{"deployments/approve", "deployments/start", "journal/read", "access/write"} {
 					may := false
 					for _, p := range held {
-						if !p.Scope.Contains(scope) || !x.RoleAllows(p.Role, action) {
+						if !p.Scope.Contains(scope) || p.Here && p.Scope != scope || !x.RoleAllows(p.Role, action) {
 							continue
+						}
+						if p.Condition != "" {
+							holds, err := meets(w.c, p.Condition, user, action, scope, now)
+							if !holds && (err == nil || p.Effect != "denies") {
+								continue
+							}
 						}
 						if p.Effect == "denies" {
 							may = false

@@ -88,7 +88,7 @@ func TestExplainAgreesWithReference(t *testing.T) {
 			}
 		}
 	})
-	if !t.Failed() && (granted < 100 || denied < 100 || long < 100) {
+	if !t.Failed() && (granted < 100 || denied < 50 || long < 100) {
 		t.Errorf("%d granted, %d denied, %d ways over several groups: the worlds are too dull", granted, denied, long)
 	}
 }

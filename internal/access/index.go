@@ -35,13 +35,17 @@ type Index struct {
 	grants []grant  // node by node: to users, then to groups, each sorted by principal
 	masks  []uint64 // of the actions that each role allows
 	names  []string // of each grant's assignment
-	spans  []span   // of each grant's assignment
-	marks  []marks
+	// specials are of those grants, by number, that are peculiar.
+	specials map[int32]*special
+	spans    []span // of each grant's assignment
+	marks    []marks
 
 	known []uint64 // rows, by the catalog alone; nil: no directory said anything
 	until []int64  // of each user: until when what directories said is believed
 
 	eligible []catalog.Assignment // those that give nothing until they are activated, sorted by name
+
+	conditions map[string]*catalog.Condition // compiled, by text
 }
 
 // An allowance is what one role allows.
@@ -84,6 +88,8 @@ const (
 	denies = 1 << 31 // the assignment is a deny
 	timed  = 1 << 30 // it has a start or an end
 
+	peculiar = 1 << 29 // it has a condition or, a deny, exceptions
+
 	placedGroup = 1 << 31 // in a place: to a group
 )
 
@@ -107,7 +113,7 @@ func millis(m lockkeeper.Moment) int64 { return m.Time().UnixMilli() }
 // about reports whether the i-th grant is about an action: its role allows it,
 // whether to grant or to deny it.
 func (x *Index) about(i int32, bit uint64) bool {
-	return x.masks[x.grants[i].role&^(denies|timed)]&bit != 0
+	return x.masks[x.grants[i].role&^(denies|timed|peculiar)]&bit != 0
 }
 
 // holdsAt reports whether the i-th grant's time has come and is not over.
@@ -125,7 +131,7 @@ func (x *Index) row(user int32) (groups set, holds bool) {
 
 // New makes the index of c.
 func New(c *catalog.Catalog) *Index {
-	x := &Index{c: c, actions: map[lockkeeper.Action]uint64{}}
+	x := &Index{c: c, actions: map[lockkeeper.Action]uint64{}, specials: map[int32]*special{}, conditions: map[string]*catalog.Condition{}}
 	for i, a := range lockkeeper.Actions() {
 		x.actions[a] = 1 << i
 	}
@@ -155,6 +161,8 @@ type placed struct {
 	role  uint32
 	name  string
 	span  span
+
+	special *special
 }
 
 // assign lays out the assignments scope by scope.
@@ -163,6 +171,7 @@ func (x *Index) assign(roles map[string]uint32) {
 	var at []lockkeeper.Scope // of each node
 	x.scopes = make(map[lockkeeper.Scope]int32, len(x.c.Environments)+len(x.c.Assignments)/8)
 	for _, a := range x.c.Assignments {
+		x.compiled(a)
 		if a.Eligible {
 			x.eligible = append(x.eligible, a)
 			continue
@@ -187,7 +196,10 @@ func (x *Index) assign(roles map[string]uint32) {
 			n = int32(len(at))
 			at, x.scopes[a.Scope] = append(at, a.Scope), n
 		}
-		p := placed{uint64(n)<<32 | uint64(to), role, a.Name, spanOf(a)}
+		p := placed{uint64(n)<<32 | uint64(to), role, a.Name, spanOf(a), x.specialOf(a)}
+		if p.special != nil {
+			p.role |= peculiar
+		}
 		if toGroup {
 			p.place |= placedGroup
 		}
@@ -218,7 +230,10 @@ func (x *Index) assign(roles map[string]uint32) {
 		if n.end = int32(i + 1); p.place&placedGroup == 0 {
 			n.groups = n.end
 		}
-		n.mask |= x.masks[p.role&^(denies|timed)]
+		if p.special != nil {
+			x.specials[int32(i)] = p.special
+		}
+		n.mask |= x.masks[p.role&^(denies|timed|peculiar)]
 	}
 }
 

@@ -189,7 +189,8 @@ func (q *quorum) could(user string, action lockkeeper.Action, scope lockkeeper.S
 		return true
 	}
 	return slices.ContainsFunc(q.eligible[user], func(a *catalog.Assignment) bool {
-		return a.Scope.Contains(scope) && q.allows[a.Role]&q.x.actions[action] != 0
+		f := found{Assignment: a, condition: q.x.conditions[a.Condition]}
+		return a.Scope.Contains(scope) && q.allows[a.Role]&q.x.actions[action] != 0 && f.stands(q.x.circumstance(asker{name: user}, action, scope, q.now), q.now).holds
 	}) && q.x.Check(user, action, scope, q.now).Code == "not_granted"
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -26,6 +27,7 @@ type Catalog struct {
 
 	ActivationRules map[string]ActivationRule
 	Directories     map[string]Directory
+	Separations     map[string]Separation
 
 	Provisioners map[string]Provisioner
 
@@ -37,6 +39,8 @@ type Catalog struct {
 	byEnv     map[lockkeeper.Scope]lockkeeper.Scope // environment → identity
 	frozen    map[lockkeeper.Scope][]Freeze         // scope → its own freezes, by name
 	programs  map[string]*program                   // compiled expressions, by variable and text
+
+	conditions map[string]*Condition // compiled conditions of assignments, by text
 }
 
 // A repository is one repository by the ids that its platform never changes.
@@ -164,8 +168,21 @@ func (c *Catalog) ScopeOf(k Key) lockkeeper.Scope {
 		if p, ok := c.Provisioners[k.Name]; ok {
 			return p.Scope
 		}
+	case SeparationKind:
+		if s, ok := c.Separations[k.Name]; ok {
+			return s.Scope
+		}
 	}
 	return lockkeeper.Root
+}
+
+// Has finds the document of a key.
+func (c *Catalog) Has(k Key) (Document, bool) {
+	i, found := slices.BinarySearchFunc(c.documents, k, func(d Document, k Key) int { return d.Key.Compare(k) })
+	if !found {
+		return Document{}, false
+	}
+	return c.documents[i], true
 }
 
 // LeaseLimit is the longest that one lease on the environment may live.
@@ -182,6 +199,17 @@ func (e Environment) PatienceLimit() time.Duration { return orDefault(e.Patience
 // RecordLimit is how old, at the release, the record may be that vouches for an
 // artifact.
 func (e Environment) RecordLimit() time.Duration { return orDefault(e.RecordAge, DefaultRecordAge) }
+
+// Pipelines are those that the identity's stages are of, sorted.
+func (i Identity) Pipelines() []string {
+	var out []string
+	for _, s := range i.Stages {
+		pipeline, _, _ := strings.Cut(s, "/")
+		out = append(out, pipeline)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
 
 // TokenLifetime is how long one token of the identity lives.
 func (i Identity) TokenLifetime() time.Duration { return orDefault(i.Lifetime, DefaultLifetime) }

@@ -44,6 +44,7 @@ var blanks = map[Kind]func() any{
 
 	ActivationRuleKind: func() any { return new(ActivationRule) },
 	DirectoryKind:      func() any { return new(Directory) },
+	SeparationKind:     func() any { return new(Separation) },
 
 	ProvisionerKind: func() any { return new(Provisioner) },
 }

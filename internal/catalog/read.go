@@ -123,6 +123,8 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
 		programs:     map[string]*program{},
+		conditions:   map[string]*Condition{},
+		Separations:  map[string]Separation{},
 	}
 	for _, r := range BuiltInRoles() {
 		c.Roles[r.Name] = r
@@ -169,6 +171,8 @@ func (c *Catalog) put(r *resource) {
 		c.Directories[v.Name] = *v
 	case *Provisioner:
 		c.Provisioners[v.Name] = *v
+	case *Separation:
+		c.Separations[v.Name] = *v
 	case *Pipeline:
 		c.Pipelines[lockkeeper.PipelineScope(v.Project, v.Name)] = *v
 	case *Environment:

@@ -25,6 +25,7 @@ const (
 
 	ActivationRuleKind Kind = "ActivationRule"
 	DirectoryKind      Kind = "Directory"
+	SeparationKind     Kind = "Separation"
 
 	ProvisionerKind Kind = "Provisioner"
 )
@@ -88,6 +89,8 @@ type Role struct {
 	Title      string                     `json:"title,omitempty"`
 	Actions    []lockkeeper.ActionPattern `json:"actions"`
 	NotActions []lockkeeper.ActionPattern `json:"notActions,omitempty"`
+	// Scopes are where the role may be granted, and below; default: anywhere.
+	Scopes []lockkeeper.Scope `json:"scopes,omitempty"`
 }
 
 // An Assignment gives a role to a principal at a scope and below it, or, with
@@ -103,6 +106,12 @@ type Assignment struct {
 	Eligible bool              `json:"eligible,omitempty"`
 	Start    lockkeeper.Moment `json:"start,omitzero"` // zero: always
 	End      lockkeeper.Moment `json:"end,omitzero"`   // zero: no end; holds before End
+	// Condition is CEL over action, scope, project, environment, tier, user and now
+	// that must be true of a question for the assignment to hold. A grant whose
+	// condition errs does not hold, a deny does. now is the beginning of the minute.
+	Condition string                 `json:"condition,omitempty"`
+	Except    []lockkeeper.Principal `json:"except,omitempty"` // of a deny: whom it leaves out
+	Here      bool                   `json:"here,omitempty"`   // of a deny: it holds at the scope alone, not below
 }
 
 // An ActivationRule says what it takes to activate a role at a scope and below.
@@ -171,6 +180,33 @@ func (r ActivationRule) LongestActivation() time.Duration {
 // PatienceLimit is how long a request under the rule may wait.
 func (r ActivationRule) PatienceLimit() time.Duration {
 	return orDefault(r.Patience, DefaultRequestPatience)
+}
+
+// A Separation keeps duties apart at a scope and below: no person has part in two
+// of them, with whichever of his accounts.
+type Separation struct {
+	Name  string           `json:"name"`
+	Title string           `json:"title,omitempty"` // why, for those whom it stops
+	Scope lockkeeper.Scope `json:"scope"`
+	// Actions are the duties, two or more: each a list of actions or patterns, and
+	// no action in two of them.
+	Actions [][]lockkeeper.ActionPattern `json:"actions"`
+	// Mode is hold: nobody holds actions of two duties at one place, or could
+	// activate them; or use: nobody uses actions of two duties on one deployment.
+	Mode string `json:"mode"`
+}
+
+// The modes of a Separation.
+const (
+	SeparateHolding = "hold" // static separation of duty (ANSI INCITS 359)
+	SeparateUse     = "use"  // by what was done, on one deployment
+)
+
+// Duty is the duty that an action belongs to, or -1.
+func (s Separation) Duty(a lockkeeper.Action) int {
+	return slices.IndexFunc(s.Actions, func(list []lockkeeper.ActionPattern) bool {
+		return slices.ContainsFunc(list, func(p lockkeeper.ActionPattern) bool { return p.Matches(a) })
+	})
 }
 
 // A Provider is a CI platform that vouches for workloads with OIDC tokens.

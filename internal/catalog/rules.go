@@ -138,6 +138,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.directory(r, value)
 		case *Provisioner:
 			v.provisioner(r, value)
+		case *Separation:
+			v.separation(r, value)
 		case *Pipeline:
 			v.pipeline(r, value)
 		case *Environment:
@@ -154,6 +156,7 @@ func (v *rules) check(read, admitted []*resource) {
 	v.ambiguousStages(admitted)
 	v.identityPairs(admitted)
 	v.eligible(admitted)
+	v.assignable(admitted)
 	v.demandedActivation(admitted)
 	if !v.broken {
 		v.approvers(admitted)
@@ -193,6 +196,12 @@ func (v *rules) role(r *resource, role *Role) {
 	}
 	v.patterns(r, "actions", role.Actions)
 	v.patterns(r, "notActions", role.NotActions)
+	for i, s := range role.Scopes {
+		v.scopeAt(r, fmt.Sprintf("scopes[%d]", i), s)
+	}
+	if len(role.Scopes) > 0 {
+		v.bounded(r, "scopes", len(role.Scopes), maxRoleScopes)
+	}
 }
 
 func (v *rules) patterns(r *resource, field string, list []lockkeeper.ActionPattern) {
@@ -226,6 +235,8 @@ func (v *rules) assignment(r *resource, a *Assignment) {
 	v.scope(r, a.Scope)
 	v.moments(r, "start", a.Start)
 	v.moments(r, "end", a.End)
+	v.condition(r, a.Condition)
+	v.exceptions(r, a)
 	if !a.End.IsZero() && !a.Start.Before(a.End) {
 		v.add(r, "end", "end_before_start", "The assignment "+a.Name+" ends before it starts, or at that moment.", "Set end after start; it holds up to end, without it.")
 	}
@@ -264,25 +275,27 @@ func (v *rules) moments(r *resource, path string, m lockkeeper.Moment) {
 
 // scope checks the scope of an assignment or freeze, and that what it names is
 // in the catalog. Repositories and branches are no resources and may be any.
-func (v *rules) scope(r *resource, s lockkeeper.Scope) {
+func (v *rules) scope(r *resource, s lockkeeper.Scope) { v.scopeAt(r, "scope", s) }
+
+func (v *rules) scopeAt(r *resource, path string, s lockkeeper.Scope) {
 	if s == "" {
-		v.add(r, "scope", "field_missing", "The field scope is missing.", "Write / for everything, or /projects/NAME.")
+		v.add(r, path, "field_missing", "The field "+path+" is missing.", "Write / for everything, or /projects/NAME.")
 		return
 	}
 	if _, err := lockkeeper.ParseScope(string(s)); err != nil {
-		v.add(r, "scope", "scope_unfit", "The scope is unfit: "+clip(err.Error(), 200)+".", "Write / or a path such as /projects/NAME/environments/NAME.")
+		v.add(r, path, "scope_unfit", "The scope is unfit: "+clip(err.Error(), 200)+".", "Write / or a path such as /projects/NAME/environments/NAME.")
 		return
 	}
 	parts := strings.Split(string(s), "/")
-	if len(parts) < 3 || !v.reference(r, "scope", Key{Kind: ProjectKind, Name: parts[2]}) || len(parts) < 5 {
+	if len(parts) < 3 || !v.reference(r, path, Key{Kind: ProjectKind, Name: parts[2]}) || len(parts) < 5 {
 		return
 	}
 	kinds := map[string]Kind{"environments": EnvironmentKind, "pipelines": PipelineKind, "identities": IdentityKind}
 	kind, ok := kinds[parts[3]]
-	if !ok || !v.reference(r, "scope", Key{kind, parts[2], parts[4]}) || len(parts) < 7 {
+	if !ok || !v.reference(r, path, Key{kind, parts[2], parts[4]}) || len(parts) < 7 {
 		return
 	}
-	v.stage(r, "scope", v.known[Key{PipelineKind, parts[2], parts[4]}], parts[6])
+	v.stage(r, path, v.known[Key{PipelineKind, parts[2], parts[4]}], parts[6])
 }
 
 // oneOf checks that every entry of a list is one of known.

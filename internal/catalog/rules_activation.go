@@ -68,6 +68,9 @@ func (v *rules) workload(r *resource, a *Assignment) {
 	if !a.Eligible {
 		v.add(r, "principal", "workload_not_eligible", "A stage holds nothing by itself; it can only be eligible, and activate the role for one run.", "Add eligible: true.")
 	}
+	if a.Condition != "" {
+		v.add(r, "condition", "condition_unfit", "What a stage activates is held against no condition: it gives nothing but the way through its environment.", "Take the condition out, and write a check of the environment.")
+	}
 	project, stage, _ := strings.Cut(a.Principal.Name, "/")
 	pipeline, stage, _ := strings.Cut(stage, "/")
 	if key := (Key{PipelineKind, project, pipeline}); v.reference(r, "principal", key) {

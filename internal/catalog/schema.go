@@ -121,4 +121,5 @@ var enums = map[string]func() []string{
 	"Freeze.Callers":  func() []string { return []string{PeopleCaller, AutomationCaller} },
 	"Claim.Fact":      MappableFacts,
 	"SSH.Extensions":  SSHExtensions,
+	"Separation.Mode": func() []string { return []string{SeparateHolding, SeparateUse} },
 }

@@ -40,6 +40,18 @@ func Explain(old, new *Catalog) []Difference {
 	return out
 }
 
+// Weaker lists those of the differences that weaken, without their fields.
+func Weaker(old, new *Catalog) []Difference {
+	w := &weakening{old: old.get(), new: new.get()}
+	var out []Difference
+	for _, ch := range Diff(old, new) {
+		if reasons := w.of(ch.Key); len(reasons) > 0 {
+			out = append(out, Difference{Change: ch, Weakens: reasons})
+		}
+	}
+	return out
+}
+
 func (c *Catalog) document(k Key) []byte {
 	if c == nil {
 		return nil
@@ -157,6 +169,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Provisioners, new.Provisioners, k.Name); is {
 			w.provisioner(a, was, b)
 		}
+	case SeparationKind:
+		if a, was, b, is := pair(old.Separations, new.Separations, k.Name); was {
+			w.separation(a, b, is)
+		}
 	case RoleKind:
 		if a, was, b, is := pair(old.Roles, new.Roles, k.Name); was && is {
 			w.role(a, b)
@@ -206,6 +222,7 @@ func (w *weakening) more(format string, old, new []string) {
 func (w *weakening) environment(a, b Environment) {
 	rank := map[Tier]int{Production: 2, Preproduction: 1}
 	w.when(rank[b.Tier] < rank[a.Tier], "the tier goes down from %s to %s", a.Tier, b.Tier)
+	w.when(a.Tier != b.Tier && (w.old.byTier() || w.new.byTier()), "conditions of assignments hang on the tier, and it is another")
 	w.when(b.Automation && !a.Automation, "automation may start deployments")
 	w.when(b.LeaseLimit() > a.LeaseLimit(), "leases may live %s instead of %s", b.LeaseLimit(), a.LeaseLimit())
 	w.when(b.Beat() > a.Beat(), "a silent holder keeps its lease for %s instead of %s", b.Beat(), a.Beat())

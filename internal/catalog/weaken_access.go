@@ -17,6 +17,7 @@ func (w *weakening) role(a, b Role) {
 	for _, action := range lockkeeper.Actions() {
 		w.when(holds(b, action) && !holds(a, action), "the role gives %s", action)
 	}
+	w.when(len(a.Scopes) > 0 && (len(b.Scopes) == 0 || slices.ContainsFunc(b.Scopes, func(s lockkeeper.Scope) bool { return !a.AssignableAt(s) })), "the role may be assigned at more scopes")
 	for _, d := range w.facts().ofRole[b.Name] {
 		for _, action := range lockkeeper.Actions() {
 			w.when(holds(a, action) && !holds(b, action), "the deny %s no longer forbids %s to %s at %s", d.Name, action, d.Principal, d.Scope)
@@ -29,14 +30,27 @@ func (w *weakening) assignment(a Assignment, was bool, b Assignment, is bool) {
 	case !is:
 		w.when(a.Deny, "a deny of %s to %s at %s is gone", a.Role, a.Principal, a.Scope)
 	case b.Deny:
-		w.when(was && a.Deny && (!b.Scope.Contains(a.Scope) || a.Principal != b.Principal || a.Role != b.Role || earlierEnd(a.End, b.End) || a.Start.Before(b.Start)), "a deny covers less")
+		w.when(was && a.Deny && (!b.Scope.Contains(a.Scope) || a.Principal != b.Principal || a.Role != b.Role || earlierEnd(a.End, b.End) || a.Start.Before(b.Start) ||
+			b.Here && !a.Here || b.Condition != "" && b.Condition != a.Condition || slices.ContainsFunc(b.Except, func(p lockkeeper.Principal) bool { return !slices.Contains(a.Except, p) })), "a deny covers less")
 	case !was || a.Deny:
 		w.when(true, "%s %s %s at %s", b.Principal, gives(b), b.Role, b.Scope)
 	default:
 		w.when(a.Eligible && !b.Eligible || a.Principal != b.Principal || a.Role != b.Role || a.Scope != b.Scope, "%s %s %s at %s", b.Principal, gives(b), b.Role, b.Scope)
 		w.when(earlierEnd(b.End, a.End), "it ends later")
 		w.when(b.Start.Before(a.Start), "it starts earlier")
+		w.when(a.Condition != "" && a.Condition != b.Condition, "it holds on another condition, or on none")
 	}
+}
+
+// byTier reports whether the condition of an assignment hangs on the tier of an
+// environment.
+func (c *Catalog) byTier() bool {
+	for _, compiled := range c.conditions {
+		if compiled.ByTier {
+			return true
+		}
+	}
+	return false
 }
 
 func gives(a Assignment) string {

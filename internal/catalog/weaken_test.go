@@ -80,6 +80,12 @@ checks:
 ---
 {kind: Assignment, name: some, role: little, principal: user:bob, scope: /projects/shop, start: 2026-12-01T00:00:00Z, end: 2027-01-01T00:00:00Z}
 ---
+{kind: Separation, name: apart, title: t, scope: /projects/shop, mode: hold, actions: [[deployments/start, deployments/cancel], [journal/export]]}
+---
+{kind: Role, name: local, actions: [deployments/read], scopes: [/projects/shop]}
+---
+{kind: Assignment, name: if, role: little, principal: user:bob, scope: /projects/shop, condition: tier == "development"}
+---
 {kind: Assignment, name: maybe, role: little, principal: user:one, scope: /projects/shop, eligible: true}
 ---
 {kind: User, name: off, off: true}
@@ -154,8 +160,17 @@ func judgements() map[string]judgement {
 		"Role.Actions":    {weaker: []edit{{"actions: [deployments/read,", "actions: [deployments/read, deployments/start,", false}, {"[deployments/approve, deployments/start]", "[deployments/start]", true}}},
 		"Role.NotActions": {weaker: []edit{{", notActions: [catalog/read]", "", false}, {"deployments/start]", "deployments/start], notActions: [deployments/start]", true}}},
 
-		"Assignment.Name": {names: another},
-		"Assignment.Role": {weaker: []edit{{"role: little, principal", "role: forbidden, principal", true}, {"name: never, role: forbidden", "name: never, role: little", true}}},
+		"Separation.Name": {names: another}, "Separation.Title": {none: forPeople, not: []edit{{"name: apart, title: t", "name: apart", false}}},
+		"Separation.Scope":   {weaker: []edit{{"scope: /projects/shop, mode", "scope: /projects/shop/environments/strict, mode", false}}, not: []edit{{"scope: /projects/shop, mode", "scope: /, mode", false}}},
+		"Separation.Mode":    {weaker: []edit{{"mode: hold, actions: [[deployments/start, deployments/cancel], [journal/export]]", "mode: use, actions: [[deployments/start], [deployments/approve]]", true}}},
+		"Separation.Actions": {weaker: []edit{{"[deployments/start, deployments/cancel], [journal", "[deployments/start], [journal", false}}},
+		"Role.Scopes": {weaker: []edit{{", scopes: [/projects/shop]", "", false}, {"scopes: [/projects/shop]", "scopes: [/projects/shop, /]", false}},
+			not: []edit{{"notActions: [catalog/read]}", "notActions: [catalog/read], scopes: [/projects/shop]}", false}}},
+		"Assignment.Condition": {weaker: []edit{{", condition: tier == \"development\"", "", false}, {"tier == \"development\"", "tier != \"production\"", true}, {"scope: /, deny: true, end", "scope: /, deny: true, condition: tier == \"production\", end", false}}},
+		"Assignment.Except":    {weaker: []edit{{"scope: /, deny: true, end", "scope: /, deny: true, except: [user:ann], end", false}}},
+		"Assignment.Here":      {weaker: []edit{{"scope: /, deny: true, end", "scope: /, deny: true, here: true, end", false}}},
+		"Assignment.Name":      {names: another},
+		"Assignment.Role":      {weaker: []edit{{"role: little, principal", "role: forbidden, principal", true}, {"name: never, role: forbidden", "name: never, role: little", true}}},
 		"Assignment.Principal": {weaker: []edit{{"role: little, principal: user:bob", "role: little, principal: user:cid", true},
 			{"role: forbidden, principal: group:suspended", "role: forbidden, principal: group:juniors", true}}},
 		"Assignment.Scope":    {weaker: []edit{{"scope: /projects/shop, start", "scope: /projects/shop/environments/strict, start", true}, {"scope: /, deny: true, end", "scope: /projects/shop, deny: true, end", false}}},
@@ -193,7 +208,7 @@ func judgements() map[string]judgement {
 		"Trust.Rule":            {weaker: []edit{{", rule: 'job.attempt == 1'", "", false}, {"job.attempt == 1", "job.attempt >= 1", true}}},
 
 		"Environment.Name": {names: another}, "Environment.Project": {names: another}, "Environment.Title": {none: forPeople, not: []edit{{"title: t, tier", "tier", false}}},
-		"Environment.Tier":       {weaker: []edit{{"tier: production", "tier: preproduction", false}}},
+		"Environment.Tier":       {weaker: []edit{{"tier: production", "tier: preproduction", true}}},
 		"Environment.Automation": {weaker: []edit{{"tier: production", "tier: production\nautomation: true", false}}},
 		"Environment.Lease":      {weaker: []edit{{"lease: 30m", "lease: 31m", false}, {"lease: 30m\n", "", false}}},
 		"Environment.Heartbeat":  {weaker: []edit{{"heartbeat: 2m", "heartbeat: 3m", false}, {"heartbeat: 2m\n", "", false}}},
@@ -398,6 +413,7 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		EnvironmentKind: {{"{kind: Environment, name: z, project: shop, tier: development}", false, false}, // nothing until it has an identity
 			{"{kind: Environment, name: z, project: shop, tier: development, waivers: [{demand: approval, owner: ann, until: 2027-02-01T00:00:00Z, reason: why}]}", true, false}},
 		DirectoryKind:      {{"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c}", true, false}, {"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c, groups: [{id: x, group: suspended}]}", true, true}},
+		SeparationKind:     {{"{kind: Separation, name: z, scope: /, mode: hold, actions: [[deployments/start], [journal/export]]}", false, true}},
 		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
 		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},
 		FreezeKind:         {{"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}", false, true}},

@@ -173,6 +173,9 @@ func printEligibility(w io.Writer, e api.Eligibility) {
 	if e.Reason {
 		fmt.Fprintln(w, "  a reason")
 	}
+	if e.Condition != "" {
+		fmt.Fprintf(w, "  for what meets the condition %s\n", printable(e.Condition))
+	}
 	for _, t := range e.Tickets {
 		fmt.Fprintf(w, "  a ticket of the form %s\n", printable(t))
 	}

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 	"github.com/spf13/cobra"
 )
@@ -74,6 +76,9 @@ func (a *app) readCatalog(paths []string) (*catalog.Catalog, []catalog.File, err
 	}
 	c, problems := catalog.Read(files)
 	if len(problems) == 0 {
+		problems = heldTogether(c)
+	}
+	if len(problems) == 0 {
 		return c, files, nil
 	}
 	if a.output == "json" {
@@ -85,6 +90,14 @@ func (a *app) readCatalog(paths []string) (*catalog.Catalog, []catalog.File, err
 		fmt.Fprintf(a.err, "Problems: %d. Nothing was applied.\n", len(problems))
 	}
 	return nil, nil, &exitError{code: exitCodes[lockkeeper.Invalid]}
+}
+
+// heldTogether are the duties that somebody would hold in spite of a separation.
+func heldTogether(c *catalog.Catalog) (out catalog.Problems) {
+	for _, t := range access.New(c).HeldTogether(lockkeeper.MomentOf(time.Now())) {
+		out = append(out, catalog.Problem{File: "(catalog)", Path: "Separation " + t.Separation, Code: "duties_not_separated", Sentence: t.String(), Mend: "Take one of the two assignments away from " + string(t.Person) + "."})
+	}
+	return out
 }
 
 func (a *app) validateCommand() *cobra.Command {
@@ -141,12 +154,7 @@ func (a *app) applyCommand() *cobra.Command {
 		if err := client.Call(c.Context(), "PUT", "/catalog", body, &applied); err != nil {
 			return err
 		}
-		return a.print(applied, func(w io.Writer) {
-			for _, ch := range applied.Changes {
-				fmt.Fprintf(w, "%-8s %s %s\n", ch.Verb, ch.Kind, strings.TrimPrefix(ch.Project+"/"+ch.Name, "/"))
-			}
-			fmt.Fprintf(w, "Revision %d is in force, with %d changes. Digest %s\n", applied.Revision, len(applied.Changes), applied.Digest)
-		})
+		return a.print(applied, func(w io.Writer) { printApplied(w, applied) })
 	}
 	return c
 }

@@ -184,6 +184,7 @@ func (a *app) root() *cobra.Command {
 		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.completionCommand(), a.versionCommand())
 	root.AddCommand(a.dutiesCommand())
 	root.AddCommand(a.incidentCommand(), a.breakGlassCommand(), a.noticesCommand(), a.reviewsCommand(), a.recoveryCommand())
+	root.AddCommand(a.proposalsCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
 	// A parent is no command to run, though it has something to say when it is.

@@ -218,6 +218,12 @@ func printHoldings(w io.Writer, out api.WhatCan) {
 		for i := len(p.Groups) - 1; i >= 0; i-- {
 			fmt.Fprintf(w, ", as group %s", p.Groups[i])
 		}
+		if p.Here {
+			fmt.Fprint(w, ", there alone")
+		}
+		if p.Condition != "" {
+			fmt.Fprintf(w, ", on the condition %s", printable(p.Condition))
+		}
 		fmt.Fprintf(w, " (%s)\n", p.Assignment)
 	}
 	for _, x := range out.Activations {

@@ -256,6 +256,10 @@ func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 		d.Next = "Ask another person of the groups that the check names."
 		return d
 	}
+	if v.Apart != "" {
+		d.Code, d.Sentence, d.Next = "duties_not_separated", v.Apart, "Ask another person of the groups that the check names."
+		return d
+	}
 	if v.Right.Verdict != lockkeeper.Pass {
 		d.Code, d.Because = "approver_not_permitted", []lockkeeper.Decision{v.Right}
 		d.Sentence = fmt.Sprintf("%s may not approve %s: %s", v.User, f.about(), v.Right.Sentence)

@@ -95,6 +95,7 @@ type Vote struct {
 	Groups  []string            // the groups, of those the checks name, that the voter is in now, or stands for
 	For     string              // the user who handed his place over to the voter, if any
 	Right   lockkeeper.Decision // may the voter approve here, now
+	Apart   string              // why the vote cannot count beside what others did; "": it can
 	At      lockkeeper.Moment
 }
 

@@ -57,6 +57,8 @@ type Activation struct {
 	Started lockkeeper.Moment   `json:"started"`
 	Ends    lockkeeper.Moment   `json:"ends"`
 	Seq     int64               `json:"seq"`
+	// Approvers are the persons who had approved it when it was begun.
+	Approvers []lockkeeper.Person `json:"approvers,omitempty"`
 
 	Deployment string      `json:"deployment,omitempty"` // that it ends with
 	Extended   []Extension `json:"extended,omitempty"`   // how often it was made longer; bounded by the rules
@@ -363,7 +365,7 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 		if a.User != user || !a.covers(action, scope, now) || !w.lives(a, now) || !w.rules.Access.RoleAllows(a.Role, action) || best != nil && (a.Ends.Before(best.Ends) || a.Ends == best.Ends && a.ID > best.ID) {
 			continue
 		}
-		if e := w.rules.Access.Eligible(user, a.Role, a.Scope, now); e.Passed(now) {
+		if e := w.rules.Access.EligibleTo(a.Role, a.Scope, catalog.Circumstance{Action: action, Scope: scope, User: user, Now: now}); e.Passed(now) {
 			best, by = a, e
 		}
 	}

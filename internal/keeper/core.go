@@ -97,7 +97,10 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		events = append(events, c.flush(now)...)
 	}
 	if l, ok := cmd.(lawgiver); ok && s.err == nil && len(events) > 0 {
-		s.rules, s.documents = l.next(), journalDocuments(l.next().ofCatalog())
+		s.documents = journalDocuments(l.next().ofCatalog())
+		if slices.ContainsFunc(events, func(ev event) bool { _, applied := ev.(*catalogApplied); return applied }) {
+			s.rules = l.next() // what is proposed is kept, and not in force
+		}
 	}
 	return s, c.record(&s, by, key, sum, events, now)
 }

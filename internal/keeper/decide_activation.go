@@ -53,7 +53,7 @@ func (w *world) stillMay(v Vote, action lockkeeper.Action, scope lockkeeper.Scop
 	if d.Passed(now) || v.Activation == "" || d.Code != "not_granted" || !w.rules.Access.RoleAllows(v.Role, action) {
 		return d
 	}
-	if e := w.rules.Access.Eligible(v.User, v.Role, scope, now); e.Passed(now) {
+	if e := w.rules.Access.EligibleTo(v.Role, scope, catalog.Circumstance{Action: action, Scope: scope, User: v.User, Now: now}); e.Passed(now) {
 		return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated_then", Until: e.Until, Because: []lockkeeper.Decision{e},
 			Sentence: fmt.Sprintf("%s had activated %s when he voted (%s), and is eligible for it still.", v.User, v.Role, v.Activation)}
 	}
@@ -289,7 +289,8 @@ func (w *world) decides(r *Request, by Caller, approve bool, now lockkeeper.Mome
 func (w *world) voteOf(by Caller, approve bool, digest lockkeeper.Digest, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) Vote {
 	v := Vote{User: by.User, Approve: approve, Digest: digest, At: now, Persons: w.persons(by.User)}
 	if _, id := w.checkBy(by.User, action, scope, now); id != "" {
-		v.Activation, v.Role, v.BreakGlass = id, w.Activations[id].Role, w.Activations[id].BreakGlass
+		a := w.Activations[id]
+		v.Activation, v.Role, v.BreakGlass, v.Through = id, a.Role, a.BreakGlass, a.Approvers
 	}
 	return v
 }
@@ -346,7 +347,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		return nil, nil, lockkeeper.Limited.Errorf("activations_many", "%d activations of yours are alive.", active).WithNext("End some: lockkeeper activations list")
 	}
 	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For),
-		Deployment: r.Deployment, Run: r.Run}
+		Deployment: r.Deployment, Run: r.Run, Approvers: w.approvers(r)}
 	if r.Run == nil { // what a run activates opens nothing outside yet
 		a.Opens = w.openings(r.User, r.Role, r.Scope)
 	}

@@ -11,12 +11,14 @@ import (
 )
 
 // applyCatalog puts a catalog in force, whole, if the one that it was planned
-// against still is.
+// against still is. One that weakens becomes a proposal where a second person could
+// decide about it.
 type applyCatalog struct {
 	Base    int // number of the revision that it was planned against
 	Message string
 	Rules   *Rules // compiled before, beside the writer
 	Issuer  string // the keeper's own
+	ID      string // of the proposal that it may become
 }
 
 func (applyCatalog) name() string   { return "catalog.apply" }
@@ -24,44 +26,63 @@ func (applyCatalog) about() string  { return "catalog" }
 func (c applyCatalog) next() *Rules { return c.Rules }
 
 func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	changes, right, err := c.fits(w, by.User, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(changes) == 0 {
+		return nil, applied{Revision: w.Revision.Number, Digest: w.Revision.Digest}, nil
+	}
+	ev := revisionOf(c.Rules.Catalog, w.Revision.Number+1)
+	ev.Changes, ev.Message = changesBetween(w.rules.Catalog, c.Rules.Catalog), c.Message
+	if weakens, keys := w.weakens(by.User, c.Rules, now); len(weakens) > 0 {
+		// Codes of several persons started the session: more than one has decided.
+		switch s := w.Sessions[by.Session]; {
+		case by.Session != "" && s != nil && s.Recovery != "" && len(s.Behind) >= 2:
+			ev.Second = &Second{Recovery: s.Recovery, Persons: s.Behind, Weakens: weakens}
+		case w.secondFor(by.User, c.Rules, keys, now):
+			return c.propose(w, by, right, weakens, now)
+		default:
+			ev.Second = &Second{Alone: true, Weakens: weakens}
+		}
+	}
+	return append(w.closeProposals(""), ev), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
+}
+
+// fits refuses unless a user may make the changes now, and they are what may stand.
+func (c applyCatalog) fits(w *world, user string, now lockkeeper.Moment) ([]catalog.Change, lockkeeper.Decision, error) {
+	var verdict lockkeeper.Decision
 	if c.Base != w.Revision.Number {
-		return nil, nil, lockkeeper.Conflict.Errorf("revision_moved", "The catalog is at revision %d, and this one was planned against %d.", w.Revision.Number, c.Base).
+		return nil, verdict, lockkeeper.Conflict.Errorf("revision_moved", "The catalog is at revision %d, and this one was planned against %d.", w.Revision.Number, c.Base).
 			WithNext("Look at what changed, and apply again.")
 	}
 	if len(c.Message) > maxComment {
-		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The message has %d bytes, more than %d.", len(c.Message), maxComment)
+		return nil, verdict, lockkeeper.Invalid.Errorf("comment_long", "The message has %d bytes, more than %d.", len(c.Message), maxComment)
 	}
 	old, new := w.rules.Catalog, c.Rules.Catalog
 	changes := catalog.Diff(old, new)
 	if len(changes) == 0 {
-		return nil, applied{Revision: w.Revision.Number, Digest: w.Revision.Digest}, nil
+		return nil, verdict, nil
 	}
-	var because []lockkeeper.Decision
-	for _, ch := range changes {
-		because = append(because, w.mayChange(by, ch, old, new, now)...)
-	}
-	verdict := lockkeeper.All("apply the catalog", "Every change is permitted.", because...)
-	if !verdict.Passed(now) {
-		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	if verdict = w.mayApply(user, c.Rules, changes, now); !verdict.Passed(now) {
+		return nil, verdict, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	if err := notOwnIssuer(new, c.Issuer); err != nil {
-		return nil, nil, err
+		return nil, verdict, err
 	}
 	if err := waiversEnd(old, new, now); err != nil {
-		return nil, nil, err
+		return nil, verdict, err
 	}
 	if err := w.keepsMembers(new); err != nil {
-		return nil, nil, err
+		return nil, verdict, err
 	}
 	if err := w.keepsQuarantine(new); err != nil {
-		return nil, nil, err
+		return nil, verdict, err
 	}
-	if err := w.keepsAdministrator(c.Rules, now); err != nil {
-		return nil, nil, err
+	if held := c.Rules.ofAccess().HeldTogether(now); len(held) > 0 {
+		return nil, verdict, lockkeeper.Invalid.Errorf("duties_not_separated", "%s", held[0]).WithNext("Take one of the two assignments away from one of them.").WithField("Separation " + held[0].Separation)
 	}
-	ev := revisionOf(new, w.Revision.Number+1)
-	ev.Changes, ev.Message = changesBetween(old, new), c.Message
-	return []event{ev}, applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
+	return changes, verdict, w.keepsAdministrator(c.Rules, now)
 }
 
 // applied is the answer to applyCatalog.
@@ -69,6 +90,8 @@ type applied struct {
 	Revision int               `json:"revision"`
 	Digest   lockkeeper.Digest `json:"digest"`
 	Changes  []ChangedDocument `json:"changes"`
+	Proposal string            `json:"proposal,omitempty"` // that it became, and that waits; "": it is in force
+	Weakens  []string          `json:"weakens,omitempty"`  // why it waits
 }
 
 // writeAction is what one must hold to change a resource of a kind.
@@ -79,46 +102,7 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.IdentityKind: lockkeeper.WriteIdentities, catalog.FreezeKind: lockkeeper.WriteFreezes, catalog.ActivationRuleKind: lockkeeper.WriteAccess,
 	catalog.DirectoryKind:   lockkeeper.WriteAccess,
 	catalog.ProvisionerKind: lockkeeper.WriteAccess,
-}
-
-// mayChange judges one change. A resource that moves is a change at its old
-// scope and at its new one. Whoever may not escalate grants only what he holds.
-func (w *world) mayChange(by Caller, ch catalog.Change, old, new *catalog.Catalog, now lockkeeper.Moment) []lockkeeper.Decision {
-	var scopes []lockkeeper.Scope
-	if ch.Verb != "added" {
-		scopes = append(scopes, old.ScopeOf(ch.Key))
-	}
-	if s := new.ScopeOf(ch.Key); ch.Verb != "removed" && !slices.Contains(scopes, s) {
-		scopes = append(scopes, s)
-	}
-	var out []lockkeeper.Decision
-	for _, s := range scopes {
-		out = append(out, w.check(by.User, writeAction[ch.Key.Kind], s, now))
-	}
-	if writeAction[ch.Key.Kind] != lockkeeper.WriteAccess || w.allowed(by.User, lockkeeper.EscalateAccess, lockkeeper.Root, now) {
-		return out
-	}
-	return append(out, w.grantsOnlyHeld(by, ch, new, now))
-}
-
-// grantsOnlyHeld passes for adding an assignment of nothing that by does not
-// hold himself there. Everything else that decides who may do what, the
-// removal of a deny included, needs access/escalate.
-func (w *world) grantsOnlyHeld(by Caller, ch catalog.Change, new *catalog.Catalog, now lockkeeper.Moment) lockkeeper.Decision {
-	d := lockkeeper.Decision{Subject: string(ch.Key.Kind) + " " + ch.Key.Name, Verdict: lockkeeper.Fail, Code: "escalation",
-		Sentence: "This may give somebody more than you hold.", Next: "Ask an organisation administrator to apply it."}
-	a, is := new.Assignments[ch.Key.Name]
-	if ch.Key.Kind != catalog.AssignmentKind || ch.Verb != "added" || !is || a.Deny {
-		return d
-	}
-	role := new.Roles[a.Role]
-	for _, action := range lockkeeper.Actions() {
-		if grants(role, action) && !w.rules.Access.Allowed(by.User, action, a.Scope, now) {
-			return d
-		}
-	}
-	d.Verdict, d.Code, d.Sentence, d.Next = lockkeeper.Pass, "held", "You hold everything that this grants.", ""
-	return d
+	catalog.SeparationKind:  lockkeeper.WriteAccess,
 }
 
 // notOwnIssuer refuses a catalog under which Lockkeeper's own tokens prove a
@@ -160,15 +144,19 @@ func waiversEnd(old, new *catalog.Catalog, now lockkeeper.Moment) error {
 }
 
 // keepsAdministrator refuses a catalog under which nobody who can sign in could
-// ever change it again.
+// ever change it again. Who administers for a time, on a condition, or once he has
+// activated it does not count: nothing of that may be there when it is needed.
 func (w *world) keepsAdministrator(rules *Rules, now lockkeeper.Moment) error {
 	for _, user := range rules.Access.WhoCan(lockkeeper.EscalateAccess, lockkeeper.Root, now) {
-		if a := w.Accounts[user]; a != nil && a.Credential != "" && rules.Access.Allowed(user, lockkeeper.WriteAccess, lockkeeper.Root, now) {
+		lasts := func(action lockkeeper.Action) bool {
+			return rules.Access.Lasting(user, action, lockkeeper.Root, now)
+		}
+		if a := w.Accounts[user]; a != nil && a.Credential != "" && lasts(lockkeeper.EscalateAccess) && lasts(lockkeeper.WriteAccess) {
 			return nil
 		}
 	}
 	return lockkeeper.Conflict.Errorf("last_administrator", "Under this catalog nobody who can sign in administers the organisation.").
-		WithNext("Keep an assignment of organisation-administrator at / to a user with an account.")
+		WithNext("Keep an assignment of organisation-administrator at / to a user with an account: active, without an end, without a condition.")
 }
 
 func changesBetween(old, new *catalog.Catalog) []ChangedDocument {
@@ -177,10 +165,4 @@ func changesBetween(old, new *catalog.Catalog) []ChangedDocument {
 		out = append(out, ChangedDocument{c.Key.Kind, c.Key.Project, c.Key.Name, c.Verb})
 	}
 	return out
-}
-
-// grants reports whether a role holds an action.
-func grants(r catalog.Role, action lockkeeper.Action) bool {
-	covers := func(p lockkeeper.ActionPattern) bool { return p.Matches(action) }
-	return slices.ContainsFunc(r.Actions, covers) && !slices.ContainsFunc(r.NotActions, covers)
 }

@@ -58,7 +58,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 			WithNext("End or cancel some of them first: lockkeeper deployments list")
 	}
 	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
-		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production, Activation: env.Activation}
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), Apart: w.separations(scope), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production, Activation: env.Activation}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +68,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Revision: w.Revision.Number}}, opened{c.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Apart: d.Apart, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Revision: w.Revision.Number}}, opened{c.ID}, nil
 }
 
 // protectionOf is whether a job's ref is protected, as an ask says it.
@@ -210,7 +210,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 	}
 	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
-		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Revision: w.Revision.Number}}, opened{d.ID}, nil
+		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Through: mine.Through, Revision: w.Revision.Number}}, opened{d.ID}, nil
 }
 
 // takes says, as a ballot, how the gate of the facts takes the vote, or why it
@@ -359,6 +359,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 	slices.Sort(ids)
 	out, gone := w.overdueAccess(now)
 	out = append(out, w.overdueDuties(now, maxSwept-len(out))...)
+	out = append(out, w.overdueProposals(now)...)
 	for _, id := range ids {
 		d := w.Deployments[id]
 		if gone[id] {

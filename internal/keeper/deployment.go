@@ -56,25 +56,26 @@ func (v View) Phase() Phase {
 
 // A Deployment is the fold of the entries about one ask.
 type Deployment struct {
-	ID         string            `json:"id"`
-	Status     Status            `json:"status"`
-	Ask        lockkeeper.Ask    `json:"ask"`
-	Digest     lockkeeper.Digest `json:"digest"` // of the ask: what an approval is for
-	Opened     lockkeeper.Moment `json:"opened"`
-	OpenedSeq  int64             `json:"opened_seq"`
-	Deadline   lockkeeper.Moment `json:"deadline"`  // when the ask's patience ends
-	Requester  lockkeeper.Digest `json:"requester"` // key of the job that asked
-	Handle     lockkeeper.Digest `json:"handle"`    // digest of the handle that came with the ask
-	Initiators []Origin          `json:"initiators"`
-	Terms      []catalog.Check   `json:"terms,omitempty"`      // gate.Terms of the environment when it was opened
-	RecordAge  time.Duration     `json:"record_age,omitempty"` // how old a record might be when it was opened, in nanoseconds
-	Production bool              `json:"production,omitempty"` // the environment was one of production when it was opened
-	Activation string            `json:"activation,omitempty"` // role that the environment demanded of its job when it was opened
-	Votes      []Vote            `json:"votes,omitempty"`
-	Delegated  []Delegation      `json:"delegated,omitempty"` // at most one from each user
-	Lease      *Lease            `json:"lease,omitempty"`
-	End        *End              `json:"end,omitempty"`
-	EndedSeq   int64             `json:"ended_seq,omitempty"`
+	ID         string               `json:"id"`
+	Status     Status               `json:"status"`
+	Ask        lockkeeper.Ask       `json:"ask"`
+	Digest     lockkeeper.Digest    `json:"digest"` // of the ask: what an approval is for
+	Opened     lockkeeper.Moment    `json:"opened"`
+	OpenedSeq  int64                `json:"opened_seq"`
+	Deadline   lockkeeper.Moment    `json:"deadline"`  // when the ask's patience ends
+	Requester  lockkeeper.Digest    `json:"requester"` // key of the job that asked
+	Handle     lockkeeper.Digest    `json:"handle"`    // digest of the handle that came with the ask
+	Initiators []Origin             `json:"initiators"`
+	Terms      []catalog.Check      `json:"terms,omitempty"`      // gate.Terms of the environment when it was opened
+	Apart      []catalog.Separation `json:"apart,omitempty"`      // the separations of use that held then
+	RecordAge  time.Duration        `json:"record_age,omitempty"` // how old a record might be when it was opened, in nanoseconds
+	Production bool                 `json:"production,omitempty"` // the environment was one of production when it was opened
+	Activation string               `json:"activation,omitempty"` // role that the environment demanded of its job when it was opened
+	Votes      []Vote               `json:"votes,omitempty"`
+	Delegated  []Delegation         `json:"delegated,omitempty"` // at most one from each user
+	Lease      *Lease               `json:"lease,omitempty"`
+	End        *End                 `json:"end,omitempty"`
+	EndedSeq   int64                `json:"ended_seq,omitempty"`
 }
 
 // An Origin is one party behind a run, as the CI platform names it. Who that is
@@ -104,6 +105,8 @@ type Vote struct {
 	Activation string `json:"activation,omitempty"`
 	Role       string `json:"role,omitempty"`
 	BreakGlass string `json:"break_glass,omitempty"` // review of that activation, if nobody approved it
+	// Through are the persons who had approved that activation.
+	Through []lockkeeper.Person `json:"through,omitempty"`
 }
 
 // A Delegation lets one person stand in the place of another for this one ask.

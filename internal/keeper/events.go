@@ -74,6 +74,9 @@ var eventKinds = map[string]func() event{
 	"recovery.made/1":      func() event { return new(recoveryMade) },
 	"recovery.collected/1": func() event { return new(recoveryCollected) },
 	"recovery.used/1":      func() event { return new(recoveryUsed) },
+
+	"catalog.proposed/1":        func() event { return new(catalogProposed) },
+	"catalog.proposal_closed/1": func() event { return new(proposalClosed) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -132,6 +135,7 @@ type catalogApplied struct {
 	Documents []lockkeeper.Digest `json:"documents"`
 	Changes   []ChangedDocument   `json:"changes,omitempty"`
 	Message   string              `json:"message,omitempty"`
+	Second    *Second             `json:"second,omitempty"` // where it weakens; none: it does not, or an earlier release applied it
 }
 
 // A ChangedDocument is one difference between two revisions of the catalog.
@@ -142,11 +146,19 @@ type ChangedDocument struct {
 	Verb    string       `json:"verb"` // added, changed, removed
 }
 
-func (*catalogApplied) kind() string       { return "catalog.applied" }
-func (*catalogApplied) subjects() []string { return []string{"catalog"} }
+func (*catalogApplied) kind() string { return "catalog.applied" }
+func (ev *catalogApplied) subjects() []string {
+	if ev.Second != nil && ev.Second.Proposal != "" {
+		return []string{"catalog", proposalSubject(ev.Second.Proposal), "proposals", "user/" + ev.Second.Proposer, "user/" + ev.Second.Approver}
+	}
+	return []string{"catalog"}
+}
 func (ev *catalogApplied) apply(s *State, e Entry) error {
 	if ev.Number != s.Revision.Number+1 {
 		return fmt.Errorf("revision %d does not follow %d", ev.Number, s.Revision.Number)
+	}
+	if ev.Second != nil {
+		delete(s.Proposals, ev.Second.Proposal)
 	}
 	s.Revision = Revision{Number: ev.Number, Digest: ev.Digest, Documents: ev.Documents, Seq: e.Seq}
 	return nil
@@ -187,7 +199,8 @@ type accountEnrolled struct {
 func (*accountEnrolled) kind() string          { return "account.enrolled" }
 func (ev *accountEnrolled) subjects() []string { return []string{"user/" + ev.User} }
 func (ev *accountEnrolled) apply(s *State, e Entry) error {
-	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time, Behind: ev.Behind}
+	once := s.Accounts[ev.User] != nil && (s.Accounts[ev.User].Proven || s.Accounts[ev.User].Once)
+	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time, Behind: ev.Behind, Once: once}
 	for id, session := range s.Sessions {
 		if session.User == ev.User {
 			delete(s.Sessions, id) // a new password ends what the old one opened
@@ -327,21 +340,22 @@ func (ev *artifactRecorded) apply(s *State, e Entry) error {
 // deploymentOpened is an ask that may wait at the gate.
 type deploymentOpened struct {
 	one
-	ID           string              `json:"id"`
-	Ask          lockkeeper.Ask      `json:"ask"`
-	Digest       lockkeeper.Digest   `json:"digest"`
-	Deadline     lockkeeper.Moment   `json:"deadline"`
-	Handle       lockkeeper.Digest   `json:"handle"`
-	Job          lockkeeper.Digest   `json:"job"`
-	Token        lockkeeper.Digest   `json:"token"`
-	TokenExpires lockkeeper.Moment   `json:"token_expires"`
-	Initiators   []Origin            `json:"initiators"`
-	Gate         lockkeeper.Decision `json:"gate"`                 // how the gate stood at the opening
-	Terms        []catalog.Check     `json:"terms,omitempty"`      // what the environment demanded then, of what can still change
-	RecordAge    time.Duration       `json:"record_age,omitempty"` // how old a record might be then, in nanoseconds
-	Production   bool                `json:"production,omitempty"` // the environment was one of production then
-	Activation   string              `json:"activation,omitempty"` // role that the environment demanded of the job then
-	Revision     int                 `json:"revision"`
+	ID           string               `json:"id"`
+	Ask          lockkeeper.Ask       `json:"ask"`
+	Digest       lockkeeper.Digest    `json:"digest"`
+	Deadline     lockkeeper.Moment    `json:"deadline"`
+	Handle       lockkeeper.Digest    `json:"handle"`
+	Job          lockkeeper.Digest    `json:"job"`
+	Token        lockkeeper.Digest    `json:"token"`
+	TokenExpires lockkeeper.Moment    `json:"token_expires"`
+	Initiators   []Origin             `json:"initiators"`
+	Gate         lockkeeper.Decision  `json:"gate"`                 // how the gate stood at the opening
+	Terms        []catalog.Check      `json:"terms,omitempty"`      // what the environment demanded then, of what can still change
+	Apart        []catalog.Separation `json:"apart,omitempty"`      // the separations of use that held then
+	RecordAge    time.Duration        `json:"record_age,omitempty"` // how old a record might be then, in nanoseconds
+	Production   bool                 `json:"production,omitempty"` // the environment was one of production then
+	Activation   string               `json:"activation,omitempty"` // role that the environment demanded of the job then
+	Revision     int                  `json:"revision"`
 }
 
 func (*deploymentOpened) kind() string { return "deployment.opened" }
@@ -359,7 +373,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
-		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation}
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, Apart: ev.Apart, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment
@@ -377,6 +391,8 @@ type deploymentApproved struct {
 	Role       string `json:"role,omitempty"`
 	BreakGlass string `json:"break_glass,omitempty"` // review of the activation, if nobody approved that
 	Revision   int    `json:"revision"`
+	// Through are the persons who had approved that activation.
+	Through []lockkeeper.Person `json:"through,omitempty"`
 }
 
 func (*deploymentApproved) kind() string { return "deployment.approved" }
@@ -388,7 +404,7 @@ func (ev *deploymentApproved) apply(s *State, e Entry) error {
 }
 func (ev *deploymentApproved) on(d *Deployment, e Entry) {
 	d.Votes = append(d.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment,
-		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass})
+		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass, Through: ev.Through})
 }
 
 // approvalDelegated hands a person's place over to another one, for one ask.

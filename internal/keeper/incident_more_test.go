@@ -111,3 +111,32 @@ func TestFailure25GlassAndCredentials(t *testing.T) {
 	must(t, c.breaks("bob", "2", time.Hour))
 
 }
+
+// In a session that codes of several persons started, more than one has decided what
+// weakens; they mend the way in though nobody else could sign in to approve it.
+func TestRecoverySessionWeakens(t *testing.T) {
+	c := respondingCore(t, incidentRules("principal: user:dora", "principal: user:dora\nscope: /\n---\nkind: Assignment\nname: second\nrole: organisation-administrator\nprincipal: user:cat"))
+	weaker := mustRules(t, strings.Replace(incidentRules("principal: user:dora", "principal: user:dora\nscope: /\n---\nkind: Assignment\nname: second\nrole: organisation-administrator\nprincipal: user:cat"), "count: 1, groups: [managers]", "count: 1, groups: [managers, security]", 1))
+	apply := func(by Caller, id string, at time.Duration) (*catalogApplied, bool) {
+		t.Helper()
+		s, err := c.core.step(by, "", applyCatalog{Rules: weaker, ID: id, Base: c.Revision.Number}, began.Add(at))
+		must(t, err)
+		must(t, s.err)
+		for _, ev := range s.events {
+			if a, is := ev.(*catalogApplied); is {
+				return a, true
+			}
+		}
+		return nil, false
+	}
+	c.collected("rita", "rob", "bob")
+	must(t, c.signIn("dora", "s-d", time.Second))
+	if _, inForce := apply(Caller{User: "dora", Session: "s-d"}, "c-1", time.Second); inForce {
+		t.Fatal("dora weakens it alone")
+	}
+	must(t, c.recovers("1", 2*time.Second, "1 rita", "1 rob"))
+	a, inForce := apply(Caller{User: "dora", Session: "s-1"}, "c-2", 3*time.Second)
+	if !inForce || a.Second == nil || a.Second.Recovery != "v-1" || !slices.Equal(a.Second.Persons, []lockkeeper.Person{"rita", "rob"}) || len(a.Second.Weakens) == 0 {
+		t.Errorf("%v %+v", inForce, a)
+	}
+}

@@ -281,7 +281,7 @@ func do[T any](ctx context.Context, k *Keeper, by Caller, key string, cmd comman
 	r := &request{by: by, key: key, cmd: cmd, reply: make(chan step, 1)}
 	queue := k.queue
 	switch cmd.(type) {
-	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident:
+	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident, denyProposal:
 		queue = k.urgent
 	}
 	select {

@@ -144,7 +144,7 @@ func (k *Keeper) Apply(ctx context.Context, by Caller, c *catalog.Catalog, base 
 	if err != nil {
 		return Applied{}, lockkeeper.Invalid.Errorf("catalog_invalid", "The catalog does not compile: %v", err)
 	}
-	return do[applied](ctx, k, by, "", applyCatalog{Base: base, Message: message, Rules: rules, Issuer: k.options.Issuer})
+	return do[applied](ctx, k, by, "", applyCatalog{Base: base, Message: message, Rules: rules, Issuer: k.options.Issuer, ID: newID("p")})
 }
 
 // Recorded is the answer to RecordArtifacts.

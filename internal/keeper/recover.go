@@ -57,6 +57,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	s.Epoch = Epoch{Number: ev.Number, Since: e.Time, Held: ev.Confirmer}
 	clear(s.Sessions)
 	clear(s.Requests)
+	clear(s.Proposals)
 	clear(s.Activations)
 	clear(s.PersonTokens)
 	s.Recovery = nil // the older copy does not know which codes were used since

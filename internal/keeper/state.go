@@ -45,6 +45,9 @@ type State struct {
 	// them no activation begins that would open more. Evicted when what they are about
 	// is known to be away, or two persons attest it; an epoch evicts none.
 	Duties map[string]*Duty `json:"duties"`
+	// Proposals of catalogs that weaken, by id. At most maxProposals; evicted when
+	// they are decided or time out, or when another revision comes in force.
+	Proposals map[string]*Proposal `json:"proposals,omitempty"`
 	// PersonTokens are tokens that people hold, by jti. At most maxPersonTokens a
 	// user that may still be taken; evicted by the next issue once they have expired.
 	PersonTokens map[string]*PersonToken `json:"person_tokens"`
@@ -158,6 +161,7 @@ type Account struct {
 	Maker      string              `json:"maker,omitempty"`      // the user whose invitation made or reset the credential
 	Behind     []lockkeeper.Person `json:"behind,omitempty"`     // who may have been that user then, in a session that recovery codes started
 	Proven     bool                `json:"proven"`               // the owner has proved himself since
+	Once       bool                `json:"once,omitempty"`       // he had proved himself with an earlier credential
 	Invitation *Invitation         `json:"invitation,omitempty"`
 	Challenge  *Challenge          `json:"challenge,omitempty"`
 	Since      lockkeeper.Moment   `json:"since,omitzero"`
@@ -222,6 +226,7 @@ func newState() *State {
 		records: map[string]*recordIndex{},
 
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
+		Proposals: map[string]*Proposal{},
 	}
 }
 

@@ -30,6 +30,14 @@ func (r *Rules) ofCatalog() *catalog.Catalog {
 	return r.Catalog
 }
 
+// ofAccess is the index of the catalog alone.
+func (r *Rules) ofAccess() *access.Index {
+	if r.own != nil {
+		return r.own.Access
+	}
+	return r.Access
+}
+
 // compileRules compiles canonical documents.
 func compileRules(documents [][]byte) (*Rules, error) {
 	c, err := catalog.Compile(documents)
@@ -327,7 +335,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 	}
 	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At,
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
-	b.Groups = w.askedGroups(env, v.User, now)
+	b.Groups, b.Apart = w.askedGroups(env, v.User, now), w.apart(d, f, v)
 	for _, o := range d.Delegated {
 		if o.To != v.User || v.At.Before(o.At) || !w.mayStandIn(d, f, o, now) {
 			continue

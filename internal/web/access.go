@@ -50,7 +50,7 @@ func (s *Server) readRoles(c Credential) ([]api.Role, error) {
 	out := []api.Role{}
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
 		r := roles[name]
-		out = append(out, api.Role{Name: name, Title: r.Title, Actions: r.Actions, NotActions: append([]lockkeeper.ActionPattern{}, r.NotActions...), BuiltIn: builtIn[name]})
+		out = append(out, api.Role{Name: name, Title: r.Title, Actions: r.Actions, NotActions: append([]lockkeeper.ActionPattern{}, r.NotActions...), Scopes: r.Scopes, BuiltIn: builtIn[name]})
 	}
 	return out, nil
 }

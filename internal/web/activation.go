@@ -35,7 +35,7 @@ func (s *Server) eligibilities(_ context.Context, in *Credential) (*reply[api.El
 	list, err := s.Keeper.Eligibilities(by)
 	out := api.Eligibilities{Eligibilities: []api.Eligibility{}}
 	for _, e := range list {
-		one := api.Eligibility{Assignment: e.Assignment.Name, Role: e.Assignment.Role, Scope: e.Assignment.Scope, End: e.Assignment.End,
+		one := api.Eligibility{Assignment: e.Assignment.Name, Role: e.Assignment.Role, Scope: e.Assignment.Scope, End: e.Assignment.End, Condition: e.Assignment.Condition,
 			Seconds: int64(e.Longest / time.Second), Reason: e.Reason, Tickets: e.Tickets, Approvals: []api.AskedApproval{},
 			Extensions: e.Extensions, CoolingOff: int64(e.CoolingOff / time.Second), Hours: e.Hours}
 		for _, c := range e.Approvals {

@@ -116,6 +116,7 @@ func (s *Server) register() {
 	s.registerDuties()
 	s.registerIncidents()
 	s.registerReviews()
+	s.registerProposals()
 	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
 	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
 	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)
@@ -271,11 +272,7 @@ func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Appl
 		return nil, err
 	}
 	a, err := s.Keeper.Apply(ctx, by, c, in.Body.Base, in.Body.Message)
-	out := api.Applied{Revision: a.Revision, Digest: a.Digest, Changes: []api.Change{}}
-	for _, ch := range a.Changes {
-		out.Changes = append(out.Changes, api.Change{Kind: string(ch.Kind), Project: ch.Project, Name: ch.Name, Verb: ch.Verb})
-	}
-	return &reply[api.Applied]{out}, err
+	return &reply[api.Applied]{renderApplied(a)}, err
 }
 
 func (s *Server) whoCan(ctx context.Context, in *struct {
