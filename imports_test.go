@@ -46,6 +46,7 @@ var fences = map[string][]string{
 	"golang.org/x/crypto/argon2":          {"internal/keeper"},
 	"github.com/coreos/go-oidc/v3/oidc":   {"internal/identity", "demo"},
 	"golang.org/x/oauth2":                 {"internal/identity"},
+	"github.com/go-webauthn/webauthn":     {"internal/identity"},
 	"github.com/prometheus/client_golang": {"internal/web"},
 	"testing":                             {"internal/lktest", "internal/lktest/provider"},
 	"github.com/zitadel/oidc":             {"internal/lktest/provider"},

@@ -173,6 +173,8 @@ type Eligibility struct {
 	Extensions int               `json:"extensions" doc:"how often one activation may be made longer"`
 	CoolingOff int64             `json:"cooling_off_seconds,omitempty" doc:"after a change of the credential nothing may be activated for so long"`
 	Hours      bool              `json:"hours,omitempty" doc:"it may be begun in windows of time only"`
+	StepUp     int64             `json:"step_up_seconds,omitempty" doc:"how long ago one may have shown a credential when it is begun; none: as long as the sign-in holds"`
+	Strong     bool              `json:"strong,omitempty" doc:"one must have shown more than a password"`
 }
 
 // AskedApproval is an approval that an activation takes.

@@ -30,6 +30,8 @@ type Session struct {
 	Secret  string            `json:"secret" doc:"bearer token of the session; shown once"`
 	User    string            `json:"user"`
 	Expires lockkeeper.Moment `json:"expires"`
+	// FactorNeeded: there is no session yet.
+	FactorNeeded *FactorNeeded `json:"factor_needed,omitempty" doc:"the password is right, and there is no session before a second factor was shown"`
 }
 
 // Invitation lets a user choose a password.
@@ -237,6 +239,9 @@ type Approval struct {
 	At      lockkeeper.Moment `json:"at"`
 
 	BreakGlass string `json:"break_glass,omitempty" doc:"the right to it was had by breaking the glass: the review of that"`
+
+	SignedIn lockkeeper.Moment `json:"signed_in,omitzero" doc:"when the voter had last shown a credential; none: nobody says"`
+	Strong   bool              `json:"strong,omitempty" doc:"with more than a password"`
 }
 
 // Initiator is who stands behind a run.

@@ -132,7 +132,7 @@ type ActivationRule struct {
 	// request of its own; in all it lasts no longer than longest. Default 1, at most 10.
 	Extensions *int `json:"extensions,omitempty"`
 	// CoolingOff is how long after a change of the account's credential (an
-	// invitation, an enrolment) nothing may be activated; default none, 1m to 720h.
+	// invitation, an enrolment, a factor) nothing may be activated; default none, 1m to 720h.
 	CoolingOff Duration `json:"coolingOff,omitempty"`
 	// Hours are the windows in which an activation may begin, or be made longer. One
 	// that has begun in time lasts on past the window's end.
@@ -140,6 +140,11 @@ type ActivationRule struct {
 	// BreakGlass lets the role be activated at once, without approval and ticket, for
 	// a debt: a review. Every rule that holds must allow it.
 	BreakGlass *BreakGlass `json:"breakGlass,omitempty"`
+
+	// StepUp is how long ago, when it is begun, its holder may have shown a
+	// credential; none: as long as his sign-in holds. 1m to 24h.
+	StepUp Duration `json:"stepUp,omitempty"`
+	Strong bool     `json:"strong,omitempty"` // he must have shown more than a password
 }
 
 // A BreakGlass says how often a role may be activated without approval, and who
@@ -381,6 +386,11 @@ type Approval struct {
 	Validity     Duration `json:"validity,omitempty"`     // how long before the release a vote counts; default: the patience
 	// Escalate lets others fill the places that are still open after a time.
 	Escalate *Escalation `json:"escalate,omitempty"`
+
+	// SignedIn is how long before the vote the voter may have shown a credential;
+	// none: as long as his sign-in holds. 1m to 168h.
+	SignedIn Duration `json:"signedIn,omitempty"`
+	Strong   bool     `json:"strong,omitempty"` // the voter must have shown more than a password
 }
 
 // An Escalation says who else may approve once nobody has for long enough.

@@ -19,6 +19,7 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 	v.scope(r, rule.Scope)
 	v.within(r, "longest", rule.Longest, 5*time.Minute, 24*time.Hour)
 	v.within(r, "patience", rule.Patience, 5*time.Minute, 7*24*time.Hour)
+	v.within(r, "stepUp", rule.StepUp, time.Minute, 24*time.Hour)
 	if rule.Ticket != "" {
 		if _, err := TicketPattern(rule.Ticket); err != nil || len(rule.Ticket) > maxTicketPattern {
 			v.add(r, "ticket", "pattern_unfit", fmt.Sprintf("The ticket is no regular expression of at most %d bytes.", maxTicketPattern), "Write one such as CHG[0-9]{7}; it is compared with the whole ticket.")

@@ -114,6 +114,9 @@ func (v *rules) approval(r *resource, at string, e *Environment, c Check) {
 			v.add(r, at+"."+f.field, "duration_out_of_bounds", fmt.Sprintf("The field %s is %s; it must be from 1m to the environment's patience (%s).", f.field, time.Duration(f.value), e.PatienceLimit()), "Choose a length within these, or leave the field out.")
 		}
 	}
+	if t := time.Duration(a.SignedIn); t != 0 && (t < time.Minute || t > 7*24*time.Hour) {
+		v.add(r, at+".signedIn", "duration_out_of_bounds", fmt.Sprintf("The field signedIn is %s; it must be from 1m to 168h.", t), "Choose a length within these, or leave the field out.")
+	}
 }
 
 // escalation refuses one that asks nobody, or that comes when nobody may vote any

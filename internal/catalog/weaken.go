@@ -278,6 +278,8 @@ func (w *weakening) approval(name string, a, b Approval) {
 	w.when(a.Review != "" && b.Review != a.Review, "the check %s is no %s review any more", name, a.Review)
 	w.when(longer(a.Validity, b.Validity), "approvals of the check %s stay valid for longer", name)
 	w.when(longer(a.Timeout, b.Timeout), "the check %s waits for longer", name)
+	w.when(longer(a.SignedIn, b.SignedIn), "the check %s takes votes of an older sign-in", name)
+	w.when(a.Strong && !b.Strong, "the check %s takes votes without a second factor", name)
 	if e := b.Escalate; e != nil {
 		was := Escalation{Groups: a.Groups}
 		if a.Escalate != nil {
@@ -392,6 +394,8 @@ func (w *weakening) activationRule(a, b ActivationRule, is bool) {
 	w.when(a.Hours != nil && b.Hours == nil, "activations may begin at any hour")
 	w.checks(a.Approvals, b.Approvals)
 	w.breakGlass(a.BreakGlass, b.BreakGlass)
+	w.when(longer(a.StepUp, b.StepUp), "it may be begun with an older sign-in")
+	w.when(a.Strong && !b.Strong, "it may be begun without a second factor")
 }
 
 func (w *weakening) freeze(a, b Freeze, is bool) {

@@ -21,7 +21,7 @@ patience: 2h
 recordAge: 24h
 activation: little
 checks:
-  - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look, escalate: {after: 30m, groups: [suspended]}}}
+  - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look, signedIn: 12h, strong: true, escalate: {after: 30m, groups: [suspended]}}}
   - {name: more, approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}}
   - {name: refs, branches: {allowed: [refs/heads/main]}}
   - {name: form, template: {allowed: [{path: a/b/c.yml, refs: [refs/tags/v1]}]}}
@@ -72,7 +72,7 @@ checks:
 ---
 {kind: Directory, name: gmail, platform: google, domain: example.com, client: c}
 ---
-{kind: ActivationRule, name: elevate, role: little, scope: /projects/shop, longest: 1h, patience: 2h, ticket: "CHG[0-9]+", approvals: [{name: lead, approval: {count: 1, groups: [leads]}}], extensions: 0, coolingOff: 24h, hours: {zone: UTC, windows: [{days: [tuesday], from: "08:00", to: "12:00"}]}}
+{kind: ActivationRule, name: elevate, role: little, scope: /projects/shop, longest: 1h, patience: 2h, ticket: "CHG[0-9]+", stepUp: 15m, strong: true, approvals: [{name: lead, approval: {count: 1, groups: [leads]}}], extensions: 0, coolingOff: 24h, hours: {zone: UTC, windows: [{days: [tuesday], from: "08:00", to: "12:00"}]}}
 ---
 {kind: ActivationRule, name: elevate-all, role: little, scope: /, longest: 8h, patience: 4h}
 ---
@@ -242,6 +242,8 @@ func judgements() map[string]judgement {
 		"Escalation.After":       {weaker: []edit{{"after: 30m", "after: 29m", false}}},
 		"Escalation.Groups":      {weaker: []edit{{"groups: [suspended]}}}", "groups: [suspended, left]}}}", false}}},
 		"Approval.Validity":      {weaker: []edit{{", validity: 1h", "", false}, {"validity: 1h", "validity: 2h", false}}},
+		"Approval.SignedIn":      {weaker: []edit{{", signedIn: 12h", "", false}, {"signedIn: 12h", "signedIn: 13h", false}}},
+		"Approval.Strong":        {weaker: []edit{{"signedIn: 12h, strong: true", "signedIn: 12h", false}}},
 		"Branches.Allowed":       {weaker: []edit{{"[refs/heads/main]}}\n  - {name: form", "[refs/heads/main, refs/heads/x]}}\n  - {name: form", false}}},
 		"Branches.Protected":     {weaker: []edit{{", protected: true", "", false}}},
 		"Template.Allowed":       {weaker: []edit{{"[{path: a/b/c.yml", "[{path: a/b/d.yml, refs: [refs/tags/v1]}, {path: a/b/c.yml", false}}},
@@ -309,6 +311,8 @@ func judgements() map[string]judgement {
 		"Reviewers.Count":           {weaker: []edit{{"reviewers: {count: 2", "reviewers: {count: 1", false}}},
 		"Reviewers.Groups":          {weaker: []edit{{"count: 2, groups: [leads]}}}", "count: 2, groups: [leads, release-managers]}}}", false}, {"count: 2, groups: [leads]}}}", "count: 2, groups: [release-managers]}}}", true}}},
 		"Freeze.Callers":            {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
+		"ActivationRule.StepUp":     {weaker: []edit{{", stepUp: 15m", "", false}, {"stepUp: 15m", "stepUp: 16m", false}}},
+		"ActivationRule.Strong":     {weaker: []edit{{"stepUp: 15m, strong: true", "stepUp: 15m", false}}},
 	}
 }
 

@@ -191,6 +191,12 @@ func printEligibility(w io.Writer, e api.Eligibility) {
 	if e.Hours {
 		fmt.Fprintln(w, "  to begin in the hours of the rules")
 	}
+	if e.StepUp > 0 {
+		fmt.Fprintf(w, "  a sign-in, or a step-up, within %s\n", time.Duration(e.StepUp)*time.Second)
+	}
+	if e.Strong {
+		fmt.Fprintln(w, "  a second factor")
+	}
 }
 
 func (a *app) requestsCommand() *cobra.Command {

@@ -185,6 +185,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.dutiesCommand())
 	root.AddCommand(a.incidentCommand(), a.breakGlassCommand(), a.noticesCommand(), a.reviewsCommand(), a.recoveryCommand())
 	root.AddCommand(a.proposalsCommand())
+	root.AddCommand(a.tokensCommand(), a.factorsCommand(), a.stepUpCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
 	// A parent is no command to run, though it has something to say when it is.

@@ -32,14 +32,16 @@ type login struct {
 	device     bool
 	anew       bool
 	noBrowser  bool
+	factor     showing // beside a password
 }
 
 func (a *app) loginCommand() *cobra.Command {
 	var l login
 	c := &cobra.Command{Use: "login", Short: "Sign in, with a directory or with a password", Args: cobra.NoArgs,
-		Example: "  lockkeeper login\n  lockkeeper login --directory entra\n  lockkeeper login --device\n  lockkeeper login --user ann",
+		Example: "  lockkeeper login\n  lockkeeper login --directory entra\n  lockkeeper login --device\n  lockkeeper login --user ann\n  lockkeeper login --user ann --code 123456",
 		Long: `Without --user a browser opens, and one of the organisation's directories signs you in.
-On a machine without a browser, --device shows a code to enter in a browser elsewhere.`}
+On a machine without a browser, --device shows a code to enter in a browser elsewhere.
+With --user, a password of Lockkeeper's own does, and then a second factor if you have one.`}
 	c.Flags().StringVar(&l.user, "user", "", "your name in the catalog, to sign in with a password of Lockkeeper's own")
 	c.Flags().StringVar(&l.file, "password-file", "", "read the password from a file")
 	c.Flags().StringVar(&l.directory, "directory", "", "the directory to sign in with, where there are several")
@@ -47,7 +49,6 @@ On a machine without a browser, --device shows a code to enter in a browser else
 	c.Flags().BoolVar(&l.anew, "anew", false, "show a credential now, though the directory knows you")
 	c.Flags().BoolVar(&l.noBrowser, "no-browser", false, "print the address instead of opening a browser")
 	c.MarkFlagsMutuallyExclusive("user", "directory")
-	c.MarkFlagsMutuallyExclusive("user", "device")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if l.user == "" {
 			return a.signInBy(c.Context(), l)
@@ -56,8 +57,10 @@ On a machine without a browser, --device shows a code to enter in a browser else
 		if err != nil {
 			return err
 		}
-		return a.signIn(c, l.user, password)
+		l.factor.device, l.factor.noBrowser = l.device, l.noBrowser
+		return a.signInWith(c.Context(), l.user, password, l.factor)
 	}
+	l.factor.flags(c)
 	return c
 }
 
@@ -114,21 +117,29 @@ func (a *app) browserSignIn(ctx context.Context, l login) (s api.Session, err er
 	if !l.noBrowser {
 		openBrowser(address)
 	}
-	var brought url.Values
-	select {
-	case brought = <-back:
-	case <-ctx.Done():
-		return s, context.Cause(ctx)
+	brought, err := whatCame(ctx, server, back)
+	if err != nil {
+		return s, err
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	server.Shutdown(stop) // let the browser have its page
 	if code := brought.Get("error"); code != "" {
 		status, _ := strconv.Atoi(brought.Get("status"))
 		p := api.Problem{Status: cmp.Or(status, http.StatusUnauthorized), Code: printable(code), Detail: printable(brought.Get("detail")), Next: printable(brought.Get("next"))}
 		return s, p.Refusal()
 	}
 	return s, a.client().Call(ctx, "POST", "/sign-in/session", api.RedeemSignIn{Code: brought.Get("code"), Verifier: verifier}, &s)
+}
+
+// whatCame waits for the browser, and lets it have its page.
+func whatCame(ctx context.Context, server *http.Server, back <-chan url.Values) (url.Values, error) {
+	select {
+	case brought := <-back:
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		server.Shutdown(stop)
+		return brought, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // randomVerifier is 256 random bits as RFC 7636 spells them.

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }, "browse": browse})
+	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }, "browse": browse, "totp": authenticator, "touch-key": touchKey})
 }
 
 // browse is a browser (BROWSER=browse) in which the person SIGN_IN_AS signs in. With
@@ -122,7 +122,10 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 0 {
 		ready = regexp.MustCompile(`serves http`)
 	}
-	at := "127.0.0.1:0"
+	at, host := "127.0.0.1:0", "127.0.0.1"
+	if len(args) > 0 && args[0] == "named" { // under a name, as passkeys need it
+		ready, host, args = firstCode, "localhost", nil
+	}
 	if len(args) > 0 {
 		at = strings.TrimPrefix(ts.Getenv("LOCKKEEPER_SERVER"), "http://") // where the sign-in that is kept is for
 	}
@@ -135,6 +138,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	if secrets := ts.Getenv("PROVISIONERS"); secrets != "" {
 		cmd.Args = append(cmd.Args, "--provisioners", secrets)
 	}
+	cmd.Args = append(cmd.Args, "--url", "http://"+strings.Replace(address, "127.0.0.1", host, 1))
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
 	cmd.Path = lookIn(ts.Getenv("PATH"))
 	cmd.Err = nil
@@ -158,7 +162,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("the server ended: %s%s", text, log.String())
 		}
 	}
-	ts.Setenv("LOCKKEEPER_SERVER", "http://"+address)
+	ts.Setenv("LOCKKEEPER_SERVER", "http://"+strings.Replace(address, "127.0.0.1", host, 1))
 	ts.Setenv("CODE", firstCode.FindString(text))
 }
 

@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,8 +68,12 @@ func writePrivate(file string, data []byte) error {
 	return os.Rename(tmp.Name(), file)
 }
 
-// person is a client with the saved sign-in.
+// person is a client with the saved sign-in, or with the personal token that stands
+// in its place.
 func (a *app) person() (api.Client, error) {
+	if token := os.Getenv(personalVariable); token != "" {
+		return a.client().With(token), nil
+	}
 	file, err := a.sessionFile()
 	if err != nil {
 		return api.Client{}, err
@@ -110,11 +114,24 @@ func (a *app) password(file, prompt string) (string, error) {
 		fmt.Fprintln(a.err)
 		return string(b), err
 	}
-	line, err := bufio.NewReader(io.LimitReader(a.in, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+	return firstLine(a.in)
+}
+
+// firstLine reads one line and nothing behind it: what follows, such as the code of a
+// second factor, is read by another call.
+func firstLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); len(line) < 4096; {
+		n, err := r.Read(b)
+		if n == 1 && b[0] == '\n' || errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		line = append(line, b[:n]...)
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	return strings.TrimRight(string(line), "\r"), nil
 }
 
 func (a *app) setupCommand() *cobra.Command {
@@ -140,9 +157,21 @@ func (a *app) setupCommand() *cobra.Command {
 }
 
 func (a *app) signIn(c *cobra.Command, user, password string) error {
+	return a.signInWith(c.Context(), user, password, showing{})
+}
+
+// signInWith signs in with a password, and with a second factor if the account has
+// one.
+func (a *app) signInWith(ctx context.Context, user, password string, f showing) error {
 	var s api.Session
-	if err := a.client().Call(c.Context(), "POST", "/sessions", api.SignIn{User: user, Password: password}, &s); err != nil {
+	if err := a.client().Call(ctx, "POST", "/sessions", api.SignIn{User: user, Password: password}, &s); err != nil {
 		return err
+	}
+	if s.FactorNeeded != nil {
+		var err error
+		if s, err = a.secondFactor(ctx, *s.FactorNeeded, f); err != nil {
+			return err
+		}
 	}
 	return a.signedIn(s)
 }

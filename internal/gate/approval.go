@@ -135,6 +135,9 @@ func (t *tally) counts(b, check int) bool {
 	if a.Timeout > 0 && !v.At.Before(turn.at.Add(time.Duration(a.Timeout))) {
 		return false
 	}
+	if _, late := v.unproven(*a); late {
+		return false
+	}
 	return a.Validity == 0 || t.asOf.Before(v.At.Add(time.Duration(a.Validity)))
 }
 
@@ -161,7 +164,7 @@ func (t *tally) escalates(check int) (lockkeeper.Moment, bool) {
 func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "turn of " + v.User, Verdict: lockkeeper.Pass, Code: "turn"}
 	t := newTally(f, now)
-	var waits, late []string
+	var waits, late, unproven []string
 	for i, c := range t.checks {
 		switch turn := t.turns[i]; {
 		case !inAny(v.Groups, c.Approval.Asks()):
@@ -172,6 +175,9 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 			waits = append(waits, fmt.Sprintf("%s asks you from %s on, if it waits still", c.Name, from))
 		case c.Approval.Timeout > 0 && !now.Before(turn.at.Add(time.Duration(c.Approval.Timeout))):
 			late = append(late, c.Name)
+		case v.mustProve(*c.Approval):
+			why, _ := v.unproven(*c.Approval)
+			unproven = append(unproven, c.Name+" "+why)
 		default:
 			d.Sentence = fmt.Sprintf("It is the turn of %s.", c.Name)
 			return d
@@ -179,6 +185,11 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	}
 	d.Verdict, d.Code = lockkeeper.Wait, "not_your_turn"
 	d.Sentence, d.Next = "It is not your turn yet: "+strings.Join(waits, "; ")+".", "Vote once those that come first are there."
+	if len(unproven) > 0 {
+		d.Verdict, d.Code = lockkeeper.Fail, "step_up_needed"
+		d.Sentence, d.Next = strings.Join(unproven, "; ")+".", "Show a credential again: lockkeeper step-up, or lockkeeper login --anew"
+		return d
+	}
 	if len(waits) == 0 {
 		d.Verdict, d.Code = lockkeeper.Fail, "approval_timed_out"
 		d.Sentence, d.Next = fmt.Sprintf("%s waited too long.", strings.Join(late, ", ")), "Start a new run and ask again."

@@ -97,6 +97,9 @@ type Vote struct {
 	Right   lockkeeper.Decision // may the voter approve here, now
 	Apart   string              // why the vote cannot count beside what others did; "": it can
 	At      lockkeeper.Moment
+
+	SignedIn lockkeeper.Moment // when the voter had last shown a credential; zero: nobody says
+	Strong   bool              // with more than a password
 }
 
 // A Record says that a pipeline stage vouched for an artifact digest.

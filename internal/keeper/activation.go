@@ -41,6 +41,10 @@ type Request struct {
 	CoolingOff time.Duration     `json:"cooling_off,omitempty"` // that the rules asked for when it was made, in nanoseconds
 	Run        *Run              `json:"run,omitempty"`         // the job that asks, in the place of a user
 	Trims      []Trim            `json:"trims,omitempty"`       // what it was before approvers made it smaller; at most maxTrims
+
+	// What the rules asked then of the sign-in with which it is begun.
+	StepUp time.Duration `json:"step_up,omitempty"` // nanoseconds; 0: nothing
+	Strong bool          `json:"strong,omitempty"`
 }
 
 // An Activation is a role that somebody holds for a time.
@@ -155,6 +159,9 @@ type requestApproved struct {
 	Role       string `json:"role,omitempty"`
 	BreakGlass string `json:"break_glass,omitempty"` // review of the activation, if nobody approved that
 	Revision   int    `json:"revision"`
+
+	SignedIn lockkeeper.Moment `json:"signed_in,omitzero"` // when the voter last showed a credential
+	Strong   bool              `json:"strong,omitempty"`   // with more than a password
 }
 
 func (*requestApproved) kind() string { return "request.approved" }
@@ -167,7 +174,7 @@ func (ev *requestApproved) apply(s *State, e Entry) error {
 		return fmt.Errorf("the request %s is not open", ev.ID)
 	}
 	r.Votes = append(r.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment, Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right,
-		Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass})
+		Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass, SignedIn: ev.SignedIn, Strong: ev.Strong})
 	return nil
 }
 

@@ -74,6 +74,11 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 	if by.Session != "" {
 		err = c.session(by, now)
 	}
+	if by.Token != "" {
+		if err = c.personal(by, now); err == nil && !tokenMay(cmd) {
+			err = errTokenMayNot(cmd)
+		}
+	}
 	if err == nil {
 		err = c.recovered(by, cmd)
 	}

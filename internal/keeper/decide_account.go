@@ -116,6 +116,9 @@ func (c challengeAccount) decide(w *world, by Caller, now lockkeeper.Moment) ([]
 	if w.Accounts[by.User] == nil {
 		return nil, nil, lockkeeper.Forbidden.Errorf("person_needed", "Only a person who has signed in may do this.").WithNext("Run: lockkeeper login")
 	}
+	if err := w.holdsFactor(by); err != nil {
+		return nil, nil, err
+	}
 	if len(w.rules.Catalog.Users[by.User].IDs) == 0 {
 		return nil, nil, lockkeeper.Forbidden.Errorf("account_not_linked", "The catalog lists no account of %s on a CI platform, so a run cannot prove anything.", by.User).
 			WithNext("Ask an access administrator to list it under ids of the user.")
@@ -180,6 +183,7 @@ type proven struct {
 type startSession struct {
 	Session    Session
 	Credential string // the credential that was checked; another one in force refuses
+	Shown      Shown  // the factor that was checked beside it, if any
 }
 
 func (startSession) name() string    { return "session.start" }
@@ -199,7 +203,19 @@ func (c startSession) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 	s := c.Session
 	s.Started, s.Expires, s.Authenticated = now, now.Add(sessionLife), now
 	s.Used, s.Idle = now, sessionIdle
-	return []event{&sessionStarted{Session: s}}, s, nil
+	// Whoever registered a factor since the password was checked must show it.
+	if len(w.factorsOf(s.User)) == 0 {
+		return []event{&sessionStarted{Session: s}}, s, nil
+	}
+	if c.Shown == (Shown{}) {
+		return nil, nil, errFactorNeeded(s.User)
+	}
+	_, used, err := w.shown(s.User, c.Shown)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.Strong, s.Factor = true, c.Shown.Factor
+	return []event{used, &sessionStarted{Session: s}}, s, nil
 }
 
 // errSignIn is the one answer to a failed sign-in, whatever failed.

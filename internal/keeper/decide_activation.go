@@ -41,7 +41,8 @@ func (w *world) everybody(user string, before []lockkeeper.Person) []lockkeeper.
 
 func (w *world) requestBallot(r *Request, checks []catalog.Check, v Vote, now lockkeeper.Moment) gate.Vote {
 	return gate.Vote{User: v.User, Counts: countsAs(v.Persons), Persons: w.everybody(v.User, v.Persons), At: v.At,
-		Groups: w.askedGroups(catalog.Environment{Checks: checks}, v.User, now), Right: w.stillMay(v, lockkeeper.ApproveActivations, r.Scope, now)}
+		Groups: w.askedGroups(catalog.Environment{Checks: checks}, v.User, now), Right: w.stillMay(v, lockkeeper.ApproveActivations, r.Scope, now),
+		SignedIn: v.SignedIn, Strong: v.Strong}
 }
 
 // stillMay decides whether a voter's right holds now. A right that he had
@@ -174,6 +175,7 @@ func (w *world) ask(r Request, now lockkeeper.Moment) ([]event, any, error) {
 	if r.Extends == "" && r.Run == nil {
 		r.Opens = w.openings(r.User, r.Role, r.Scope)
 	}
+	r.StepUp, r.Strong = d.stepUp().age, d.stepUp().strong
 	var err error
 	if r.Digest, err = r.digest(); err != nil {
 		return nil, nil, lockkeeper.Invalid.Errorf("request_malformed", "The request has no digest: %v.", err)
@@ -239,7 +241,7 @@ func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
 	}
 	out := []event{&requestApproved{ID: r.ID, User: by.User, Digest: less.Digest, Comment: c.Comment, Persons: mine.Persons, Right: ballot.Right,
-		Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Revision: w.Revision.Number}}
+		Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Revision: w.Revision.Number, SignedIn: mine.SignedIn, Strong: mine.Strong}}
 	if less != r {
 		out = append([]event{&requestTrimmed{ID: r.ID, User: by.User, For: less.For, Scope: less.Scope, From: r.Digest, Digest: less.Digest, Comment: c.Comment, Revision: w.Revision.Number}}, out...)
 	}
@@ -288,6 +290,7 @@ func (w *world) decides(r *Request, by Caller, approve bool, now lockkeeper.Mome
 // voteOf is a vote by the caller now, with the activation that his right rests on.
 func (w *world) voteOf(by Caller, approve bool, digest lockkeeper.Digest, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) Vote {
 	v := Vote{User: by.User, Approve: approve, Digest: digest, At: now, Persons: w.persons(by.User)}
+	v.SignedIn, v.Strong = w.Sessions[by.Session].signedIn()
 	if _, id := w.checkBy(by.User, action, scope, now); id != "" {
 		a := w.Activations[id]
 		v.Activation, v.Role, v.BreakGlass, v.Through = id, a.Role, a.BreakGlass, a.Approvers
@@ -333,6 +336,11 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 			kind = lockkeeper.Conflict
 		}
 		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
+	}
+	if up, asked := w.steppedUp(r, by, now); asked {
+		if verdict = gate.Also(verdict, up); !up.Passed(now) {
+			return nil, nil, lockkeeper.Forbidden.Errorf(up.Code, "%s", up.Sentence).WithNext("%s; then lockkeeper requests begin %s", up.Next, r.ID).WithDecision(verdict)
+		}
 	}
 	if r.Extends != "" {
 		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil

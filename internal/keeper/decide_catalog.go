@@ -33,6 +33,9 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if len(changes) == 0 {
 		return nil, applied{Revision: w.Revision.Number, Digest: w.Revision.Digest}, nil
 	}
+	if err := w.tokenMayApply(by, c.Rules, changes, now); err != nil {
+		return nil, nil, err
+	}
 	ev := revisionOf(c.Rules.Catalog, w.Revision.Number+1)
 	ev.Changes, ev.Message = changesBetween(w.rules.Catalog, c.Rules.Catalog), c.Message
 	if weakens, keys := w.weakens(by.User, c.Rules, now); len(weakens) > 0 {

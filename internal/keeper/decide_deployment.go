@@ -210,7 +210,8 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: ballot.Right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 	}
 	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
-		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Through: mine.Through, Revision: w.Revision.Number}}, opened{d.ID}, nil
+		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Through: mine.Through, Revision: w.Revision.Number,
+		SignedIn: mine.SignedIn, Strong: mine.Strong}}, opened{d.ID}, nil
 }
 
 // takes says, as a ballot, how the gate of the facts takes the vote, or why it
@@ -243,7 +244,11 @@ func taken(f gate.Facts, ballot gate.Vote, approve, renews bool, now lockkeeper.
 		return ballot, nil
 	}
 	if turn := gate.Turns(f, ballot, now); turn.Verdict != lockkeeper.Pass {
-		return ballot, lockkeeper.Conflict.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
+		kind := lockkeeper.Conflict
+		if turn.Code == "step_up_needed" {
+			kind = lockkeeper.Forbidden
+		}
+		return ballot, kind.Errorf(turn.Code, "%s", turn.Sentence).WithNext("%s", turn.Next).WithDecision(turn)
 	}
 	for _, other := range f.Votes {
 		if ballot.SamePerson(other) && !(renews && other.User == ballot.User) && !gate.Adds(f, ballot, now) {
@@ -290,8 +295,8 @@ func (c cancelDeployment) decide(w *world, by Caller, now lockkeeper.Moment) ([]
 		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The reason has %d bytes, more than %d.", len(c.Reason), maxComment)
 	}
 	var right lockkeeper.Decision
-	if by.Holder != d.ID && !w.startedBy(d, by.User) {
-		scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
+	if by.Holder != d.ID && !(w.startedBy(d, by.User) && w.within(by, lockkeeper.CancelDeployments, scope)) {
 		if right, err = w.may(by, lockkeeper.CancelDeployments, scope, now); err != nil {
 			return nil, nil, err
 		}
@@ -360,6 +365,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 	out, gone := w.overdueAccess(now)
 	out = append(out, w.overdueDuties(now, maxSwept-len(out))...)
 	out = append(out, w.overdueProposals(now)...)
+	out = append(out, w.overduePersonal(now, maxSwept-len(out))...)
 	for _, id := range ids {
 		d := w.Deployments[id]
 		if gone[id] {

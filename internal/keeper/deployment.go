@@ -107,6 +107,9 @@ type Vote struct {
 	BreakGlass string `json:"break_glass,omitempty"` // review of that activation, if nobody approved it
 	// Through are the persons who had approved that activation.
 	Through []lockkeeper.Person `json:"through,omitempty"`
+
+	SignedIn lockkeeper.Moment `json:"signed_in,omitzero"` // when the voter last showed a credential
+	Strong   bool              `json:"strong,omitempty"`   // with more than a password
 }
 
 // A Delegation lets one person stand in the place of another for this one ask.

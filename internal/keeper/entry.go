@@ -12,6 +12,7 @@ import (
 type Caller struct {
 	User     string               `json:"user,omitempty"`
 	Session  string               `json:"session,omitempty"`
+	Token    string               `json:"token,omitempty"` // the personal token that he came with, in the place of a session
 	Workload *lockkeeper.Workload `json:"workload,omitempty"`
 	// Holder is the deployment whose handle the caller proved to have. It may
 	// read and end that deployment, nothing else.
@@ -22,6 +23,8 @@ type Caller struct {
 // String names the caller for people.
 func (c Caller) String() string {
 	switch {
+	case c.User != "" && c.Token != "":
+		return "user " + c.User + " with the token " + c.Token
 	case c.User != "":
 		return "user " + c.User
 	case c.Workload != nil:
@@ -48,6 +51,7 @@ func (c Caller) source() string {
 	if c.Workload != nil {
 		return "repository:" + c.Workload.Issuer + " " + c.Workload.Repository.Value
 	}
+	c.Token = "" // the tokens of a person are the person's
 	return c.String()
 }
 

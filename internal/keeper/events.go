@@ -77,6 +77,15 @@ var eventKinds = map[string]func() event{
 
 	"catalog.proposed/1":        func() event { return new(catalogProposed) },
 	"catalog.proposal_closed/1": func() event { return new(proposalClosed) },
+	"factor.registered/1":       func() event { return new(factorRegistered) },
+	"factor.used/1":             func() event { return new(factorUsed) },
+	"factor.removed/1":          func() event { return new(factorRemoved) },
+	"factors.reset/1":           func() event { return new(factorsReset) },
+	"session.stepped_up/1":      func() event { return new(sessionSteppedUp) },
+
+	"personal_token.made/1":  func() event { return new(personalMade) },
+	"personal_token.ended/1": func() event { return new(personalEnded) },
+	"personal_token.used/1":  func() event { return new(personalUsed) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -206,6 +215,7 @@ func (ev *accountEnrolled) apply(s *State, e Entry) error {
 			delete(s.Sessions, id) // a new password ends what the old one opened
 		}
 	}
+	s.endPersonalTokens(ev.User)
 	return nil
 }
 
@@ -244,7 +254,7 @@ func (ev *accountProven) apply(s *State, e Entry) error {
 	if a == nil {
 		return fmt.Errorf("there is no account %s", ev.User)
 	}
-	a.Proven, a.Challenge = true, nil
+	a.Proven, a.Challenge, a.Makers = true, nil, nil
 	s.bindToken(ev.Token, TokenUse{For: "proof", Job: ev.Job, Expires: ev.Expires.Add(tokenGrace)}, e.Time)
 	return nil
 }
@@ -393,6 +403,9 @@ type deploymentApproved struct {
 	Revision   int    `json:"revision"`
 	// Through are the persons who had approved that activation.
 	Through []lockkeeper.Person `json:"through,omitempty"`
+
+	SignedIn lockkeeper.Moment `json:"signed_in,omitzero"` // when the voter last showed a credential
+	Strong   bool              `json:"strong,omitempty"`   // with more than a password
 }
 
 func (*deploymentApproved) kind() string { return "deployment.approved" }
@@ -404,7 +417,8 @@ func (ev *deploymentApproved) apply(s *State, e Entry) error {
 }
 func (ev *deploymentApproved) on(d *Deployment, e Entry) {
 	d.Votes = append(d.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment,
-		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass, Through: ev.Through})
+		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass, Through: ev.Through,
+		SignedIn: ev.SignedIn, Strong: ev.Strong})
 }
 
 // approvalDelegated hands a person's place over to another one, for one ask.

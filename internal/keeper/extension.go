@@ -212,6 +212,9 @@ func (w *world) coolsOff(r *Request, d demands, now lockkeeper.Moment) lockkeepe
 	out := lockkeeper.Decision{Subject: "credential", Verdict: lockkeeper.Pass, Code: "credential_settled", Sentence: "The credential has not changed of late."}
 	wait := max(d.coolingOff, r.CoolingOff)
 	changed := w.Accounts[r.User].changed()
+	if factors := w.FactorSince[r.User]; changed.Before(factors) {
+		changed = factors
+	}
 	if over := changed.Add(wait); wait > 0 && !changed.IsZero() && now.Before(over) {
 		out.Verdict, out.Code = lockkeeper.Fail, "cooling_off"
 		out.Sentence = fmt.Sprintf("The credential of %s was changed at %s, and nothing may be activated before %s.", r.User, changed, over)

@@ -119,7 +119,7 @@ func TestIncidentStandsBeforeOthers(t *testing.T) {
 	const asks = 3000
 	var last *request
 	for n := range asks {
-		last = &request{cmd: startSession{Session{ID: fmt.Sprint("s-", n), User: "dora", Secret: "x"}, credential}, reply: make(chan step, 1)}
+		last = &request{cmd: startSession{Session: Session{ID: fmt.Sprint("s-", n), User: "dora", Secret: "x"}, Credential: credential}, reply: make(chan step, 1)}
 		k.queue <- last
 	}
 	_, err := k.DeclareIncident(ctx, Caller{User: "dora"}, "", OpenIncident{Title: "x", Quarantine: []string{"user:bob"}})

@@ -77,7 +77,7 @@ func (c *core) core() *core { return c }
 
 func (c *deploying) signIn(user, session string, at time.Duration) error {
 	c.t.Helper()
-	return c.as(Caller{}, startSession{Session{ID: session, User: user, Secret: lockkeeper.Digest(session)}, "p-" + user}, at)
+	return c.as(Caller{}, startSession{Session: Session{ID: session, User: user, Secret: lockkeeper.Digest(session)}, Credential: "p-" + user}, at)
 }
 func (c *deploying) token(id string, j lockkeeper.Workload, at time.Duration) error {
 	c.t.Helper()
@@ -575,7 +575,7 @@ func TestIncidents(t *testing.T) {
 				must("a token is refused for an incident", stopped(err), m.stops(d))
 			case 8:
 				user := rapid.SampledFrom(incidentUsers).Draw(rt, "user")
-				err := step(Caller{}, startSession{Session{ID: fmt.Sprint("s-", step1), User: user, Secret: "x"}, "p-" + user})
+				err := step(Caller{}, startSession{Session: Session{ID: fmt.Sprint("s-", step1), User: user, Secret: "x"}, Credential: "p-" + user})
 				must("signing in", err == nil, !m.person(user, false))
 			case 9:
 				now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, 20 * time.Second}).Draw(rt, "later"))

@@ -71,6 +71,8 @@ type Keeper struct {
 	signIns  chan struct{} // how many passwords are hashed at once
 	limiters sync.Mutex
 	limits   map[string]*rate.Limiter
+
+	factors factorsUnderway
 }
 
 // A request is a command on its way to the writer.
@@ -281,7 +283,8 @@ func do[T any](ctx context.Context, k *Keeper, by Caller, key string, cmd comman
 	r := &request{by: by, key: key, cmd: cmd, reply: make(chan step, 1)}
 	queue := k.queue
 	switch cmd.(type) {
-	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident, denyProposal:
+	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident, denyProposal,
+		endPersonal:
 		queue = k.urgent
 	}
 	select {

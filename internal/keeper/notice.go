@@ -128,6 +128,9 @@ func (k *Keeper) Notices(by Caller) ([]Notice, error) {
 	if by.User == "" {
 		return nil, errPersonNeeded()
 	}
+	if by.Token != "" { // they are told to the person
+		return nil, errTokenMayNot(acknowledge{})
+	}
 	now := k.now()
 	k.mu.RLock()
 	defer k.mu.RUnlock()

@@ -110,7 +110,7 @@ func (k *Keeper) Requests(by Caller) ([]RequestView, error) {
 	}
 	out := []RequestView{}
 	for _, r := range w.Requests {
-		if r.User == by.User || w.maySee(by, r.Scope, now) {
+		if w.mine(by, r.User, r.Scope) || w.maySee(by, r.Scope, now) {
 			out = append(out, RequestView{Request: *r.clone(), Verdict: w.judgeRequest(r, now)})
 		}
 	}
@@ -143,7 +143,7 @@ func (k *Keeper) Request(ctx context.Context, by Caller, id string) (RequestView
 	if i := w.quarantined(by.User); i != nil { // who waited when it was opened
 		return RequestView{}, errQuarantined(i)
 	}
-	if v.ID == "" || v.User != by.User && by.Holder != v.ID && !w.maySee(by, v.Scope, now) {
+	if v.ID == "" || !w.mine(by, v.User, v.Scope) && by.Holder != v.ID && !w.maySee(by, v.Scope, now) {
 		return RequestView{}, missing
 	}
 	return v, nil
@@ -246,7 +246,7 @@ func (k *Keeper) Activations(by Caller) ([]Activation, error) {
 	}
 	out := []Activation{}
 	for _, a := range w.Activations {
-		if w.lives(a, now) && (a.User == by.User || w.maySee(by, a.Scope, now)) {
+		if w.lives(a, now) && (w.mine(by, a.User, a.Scope) || w.maySee(by, a.Scope, now)) {
 			out = append(out, *a)
 		}
 	}
@@ -284,6 +284,8 @@ type Eligibility struct {
 	Extensions int           // how often one activation may be made longer
 	CoolingOff time.Duration // after a change of the credential
 	Hours      bool          // it may be begun in windows of time only
+	StepUp     time.Duration // how old a sign-in it may be begun with; 0: any
+	Strong     bool          // with more than a password
 }
 
 // Eligibilities lists what the caller may activate now.
@@ -297,8 +299,12 @@ func (k *Keeper) Eligibilities(by Caller) ([]Eligibility, error) {
 	}
 	out := []Eligibility{}
 	for _, a := range w.rules.Access.Eligibilities(by.User, now) {
+		if !w.mine(by, by.User, a.Scope) {
+			continue
+		}
 		d := w.demandsOn(a.Role, a.Scope)
 		e := Eligibility{Assignment: a, Longest: d.longest, Reason: d.reason, Approvals: d.approvals, Extensions: d.extensions, CoolingOff: d.coolingOff, Hours: len(d.hours) > 0}
+		e.StepUp, e.Strong = d.stepUp().age, d.stepUp().strong
 		for _, r := range d.rules {
 			if r.Ticket != "" {
 				e.Tickets = append(e.Tickets, r.Ticket)
@@ -311,7 +317,13 @@ func (k *Keeper) Eligibilities(by Caller) ([]Eligibility, error) {
 
 // maySee reports whether the caller may see requests and activations at a scope.
 func (w *world) maySee(by Caller, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
-	return w.allowed(by.User, lockkeeper.ReadActivations, scope, now) || w.allowed(by.User, lockkeeper.ApproveActivations, scope, now)
+	return w.allowedFor(by, lockkeeper.ReadActivations, scope, now) || w.allowedFor(by, lockkeeper.ApproveActivations, scope, now)
+}
+
+// mine reports whether the caller may see what is of a user at a scope because he is
+// that user. With a token he needs its word, too.
+func (w *world) mine(by Caller, user string, scope lockkeeper.Scope) bool {
+	return by.User == user && w.within(by, lockkeeper.ReadActivations, scope)
 }
 
 func errPersonNeeded() error {

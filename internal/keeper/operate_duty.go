@@ -97,7 +97,7 @@ func (w *world) dutyView(d *Duty, now lockkeeper.Moment) DutyView {
 
 // maySeeDuty lets the holder see his, and whoever may see activations there.
 func (w *world) maySeeDuty(by Caller, d *Duty, now lockkeeper.Moment) bool {
-	return by.User != "" && (d.User == by.User || w.maySee(by, d.Terms.Scope, now) || w.allowed(by.User, lockkeeper.RevokeActivations, d.Terms.Scope, now))
+	return by.User != "" && (w.mine(by, d.User, d.Terms.Scope) || w.maySee(by, d.Terms.Scope, now) || w.allowedFor(by, lockkeeper.RevokeActivations, d.Terms.Scope, now))
 }
 
 // Duties lists the duties that are not over and that the caller holds or may see:

@@ -115,7 +115,7 @@ func (w *world) incidentView(i Incident, now lockkeeper.Moment) IncidentView {
 // maySeeIncident takes incidents/read wherever it stops something: it names persons.
 func (w *world) maySeeIncident(by Caller, i *Incident, now lockkeeper.Moment) bool {
 	return !slices.ContainsFunc(i.places(), func(s lockkeeper.Scope) bool {
-		return !w.allowed(by.User, lockkeeper.ReadIncidents, s, now) && !w.allowed(by.User, lockkeeper.DeclareIncidents, s, now)
+		return !w.allowedFor(by, lockkeeper.ReadIncidents, s, now) && !w.allowedFor(by, lockkeeper.DeclareIncidents, s, now)
 	})
 }
 

@@ -43,7 +43,8 @@ type pace struct {
 	every time.Duration
 }
 
-// SignIn checks a password and starts a session. source is where the attempt
+// SignIn checks a password and starts a session, or refuses with *FactorNeeded if the
+// user has a second factor. source is where the attempt
 // comes from, for the limit. Every failure has the same answer and takes about
 // as long. The secret goes to the person and is kept nowhere else.
 func (k *Keeper) SignIn(ctx context.Context, user, password, source string) (secret string, s Session, err error) {
@@ -54,9 +55,10 @@ func (k *Keeper) SignIn(ctx context.Context, user, password, source string) (sec
 		return "", s, err
 	}
 	credential := ""
+	var own []*Factor
 	k.mu.RLock()
 	if a := k.state.Accounts[user]; a != nil {
-		credential = a.Credential
+		credential, own = a.Credential, k.state.factorsOf(user)
 	}
 	k.mu.RUnlock()
 	hash := decoy
@@ -76,14 +78,26 @@ func (k *Keeper) SignIn(ctx context.Context, user, password, source string) (sec
 	if !ok || credential == "" || hash == decoy {
 		return "", s, errSignIn()
 	}
+	if len(own) > 0 {
+		return "", s, k.factorNeeded(user, credential, own)
+	}
+	return k.begins(ctx, startSession{Session: Session{User: user}, Credential: credential})
+}
+
+// begins starts the session of somebody whose credentials were checked.
+func (k *Keeper) begins(ctx context.Context, c startSession) (secret string, s Session, err error) {
 	id := newID("s")
 	secret = newSecret("lkp_" + strings.TrimPrefix(id, "s-") + "_")
-	s, err = do[Session](ctx, k, Caller{}, "", startSession{Session{ID: id, User: user, Secret: secretDigest(secret)}, credential})
+	c.Session.ID, c.Session.Secret = id, secretDigest(secret)
+	s, err = do[Session](ctx, k, Caller{}, "", c)
 	return secret, s, err
 }
 
-// Authenticate is the person whose session the secret opens.
+// Authenticate is the person whose session or personal token the secret opens.
 func (k *Keeper) Authenticate(secret string) (Caller, error) {
+	if strings.HasPrefix(secret, PersonalPrefix) {
+		return k.authenticatePersonal(secret)
+	}
 	rest, ok := strings.CutPrefix(secret, "lkp_")
 	id, _, ok2 := strings.Cut(rest, "_")
 	k.mu.RLock()
@@ -99,7 +113,7 @@ func (k *Keeper) Authenticate(secret string) (Caller, error) {
 		return Caller{}, err
 	}
 	if s.unmarked(now) {
-		k.mark(by)
+		k.mark(by, useSession{})
 	}
 	return by, nil
 }
@@ -107,12 +121,12 @@ func (k *Keeper) Authenticate(secret string) (Caller, error) {
 // Admit limits what strangers from one source may begin.
 func (k *Keeper) Admit(source string) error { return k.throttle("source "+source, perSource) }
 
-// mark lets the writer write down that a session is in use, if it has time: the
+// mark lets the writer write down that a session or a token is in use, if it has time: the
 // next request asks again. Nobody waits for it.
-func (k *Keeper) mark(by Caller) {
+func (k *Keeper) mark(by Caller, use command) {
 	if len(k.queue) < queueLength/2 {
 		select {
-		case k.queue <- &request{by: by, cmd: useSession{}, reply: make(chan step, 1)}:
+		case k.queue <- &request{by: by, cmd: use, reply: make(chan step, 1)}:
 		default:
 		}
 	}

@@ -261,7 +261,8 @@ func (k *Keeper) introspectPerson(by Caller, c Introspected) Introspected {
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
 	t := w.PersonTokens[c.ID]
-	if !w.tokenStands(t, now) || by.User == "" || by.User != t.User && !w.allowed(by.User, lockkeeper.ReadIdentities, t.Identity, now) {
+	if !w.tokenStands(t, now) || by.User == "" ||
+		!(by.User == t.User && w.within(by, lockkeeper.ReadIdentities, t.Identity)) && !w.allowedFor(by, lockkeeper.ReadIdentities, t.Identity, now) {
 		return Introspected{}
 	}
 	c.Active, c.User, c.Activation = true, t.User, t.Activation

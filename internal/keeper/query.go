@@ -48,7 +48,7 @@ func (k *Keeper) Can(by Caller, user string, action lockkeeper.Action, scope loc
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
-	if by.User != user {
+	if by.User != user || by.Token != "" {
 		if _, err := w.may(by, lockkeeper.ReadAccess, scope, now); err != nil {
 			return lockkeeper.Decision{}, err
 		}

@@ -61,6 +61,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	clear(s.Activations)
 	clear(s.PersonTokens)
 	s.Recovery = nil // the older copy does not know which codes were used since
+	clear(s.PersonalTokens)
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil
@@ -70,6 +71,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 		for _, a := range s.Accounts {
 			a.Credential = ""
 		}
+		clear(s.Factors) // what they are checked with is lost, too
 		a := s.Accounts[ev.Confirmer]
 		if a == nil {
 			return fmt.Errorf("there is no account %s", ev.Confirmer)

@@ -338,7 +338,7 @@ func (k *Keeper) RecoveryCodes(by Caller) (RecoverySet, error) {
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
 	set := w.Recovery
-	if set == nil || !slices.ContainsFunc(set.Holders, func(h RecoveryHolder) bool { return h.User == by.User && by.User != "" }) {
+	if set == nil || !slices.ContainsFunc(set.Holders, func(h RecoveryHolder) bool { return h.User == by.User && by.User != "" && by.Token == "" }) {
 		if _, err := w.may(by, lockkeeper.ReadAccess, lockkeeper.Root, now); err != nil || set == nil {
 			return RecoverySet{}, err
 		}

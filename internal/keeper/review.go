@@ -332,8 +332,8 @@ func (w *world) reviewView(r Review, now lockkeeper.Moment) ReviewView {
 }
 
 func (w *world) maySeeReview(by Caller, r *Review, now lockkeeper.Moment) bool {
-	return r.User == by.User || w.maySee(by, r.Scope, now) ||
-		slices.ContainsFunc(r.Demands, func(d ReviewDemand) bool { return w.mayReview(by.User, d, now) })
+	return w.mine(by, r.User, r.Scope) || w.maySee(by, r.Scope, now) ||
+		by.Token == "" && slices.ContainsFunc(r.Demands, func(d ReviewDemand) bool { return w.mayReview(by.User, d, now) })
 }
 
 // Review is one review, open or closed, for whoever may see it.

@@ -29,6 +29,15 @@ type State struct {
 	// Sessions by id. Evicted when ended, and when expired at the next entry of
 	// a session's start. At most maxSessions a user.
 	Sessions map[string]*Session `json:"sessions"`
+	// PersonalTokens by id. At most maxPersonalTokens a user that hold; evicted when
+	// revoked, and by the sweep once they have ended.
+	PersonalTokens map[string]*PersonalToken `json:"personal_tokens"`
+	// Factors by id: what people show beside a password. At most maxFactors a user;
+	// evicted when removed or reset.
+	Factors map[string]*Factor `json:"factors"`
+	// FactorSince is when the factors of a user last changed. One entry for each user
+	// that ever had one.
+	FactorSince map[string]lockkeeper.Moment `json:"factor_since"`
 	// Members: what directories last said, by directory and account. At most
 	// maxMembers; those of whom nothing was heard for memberLife make room.
 	Members map[string]*Member `json:"members"`
@@ -165,6 +174,9 @@ type Account struct {
 	Invitation *Invitation         `json:"invitation,omitempty"`
 	Challenge  *Challenge          `json:"challenge,omitempty"`
 	Since      lockkeeper.Moment   `json:"since,omitzero"`
+	// Makers are others who have reset the account's factors since: it counts as each
+	// of them until its owner has proved himself.
+	Makers []string `json:"makers,omitempty"`
 }
 
 // An Invitation is a one-time code that lets a user choose a password.
@@ -198,6 +210,7 @@ type Session struct {
 	Recovery      string              `json:"recovery,omitempty"`     // recovery codes started it: the review that is owed for it
 	Behind        []lockkeeper.Person `json:"behind,omitempty"`       // whose codes these were: the user may be any of them
 	Idle          time.Duration       `json:"idle,omitempty"`         // for how long it holds unused, in nanoseconds; 0: as long as it lasts
+	Factor        string              `json:"factor,omitempty"`       // that was shown last in it
 }
 
 // A TokenUse binds a CI platform's token to the one thing that it opened.
@@ -223,6 +236,8 @@ func newState() *State {
 		Requests: map[string]*Request{}, Activations: map[string]*Activation{}, PersonTokens: map[string]*PersonToken{},
 		Duties: map[string]*Duty{},
 		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
+		PersonalTokens: map[string]*PersonalToken{},
+		Factors:        map[string]*Factor{}, FactorSince: map[string]lockkeeper.Moment{},
 		records: map[string]*recordIndex{},
 
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},

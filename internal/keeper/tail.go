@@ -55,7 +55,7 @@ func (k *Keeper) WhatCan(by Caller, who lockkeeper.Principal) ([]Path, []Activat
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
-	if who.Kind != lockkeeper.UserPrincipal || by.User == "" || by.User != who.Name {
+	if who.Kind != lockkeeper.UserPrincipal || by.User == "" || by.User != who.Name || by.Token != "" {
 		if _, err := w.may(by, lockkeeper.ReadAccess, lockkeeper.Root, now); err != nil {
 			return nil, nil, err
 		}

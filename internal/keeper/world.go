@@ -86,25 +86,28 @@ func (w *world) digestOf(deployment string, d lockkeeper.Decision) (lockkeeper.D
 }
 
 // persons are all persons that an account may be: its own person, and, until
-// its owner has proved himself, whoever made its credential.
+// its owner has proved himself, whoever made its credential or reset its factors.
 func (w *world) persons(user string) []lockkeeper.Person {
 	out := []lockkeeper.Person{w.rules.Catalog.PersonOf(user)}
-	for hops := 0; hops < 32; hops++ {
-		a := w.Accounts[user]
+	users := []string{user}
+	for i := 0; i < len(users); i++ { // each account once
+		a := w.Accounts[users[i]]
 		if a == nil || a.Proven {
-			return out
+			continue
 		}
 		for _, p := range a.Behind {
 			if !slices.Contains(out, p) {
 				out = append(out, p)
 			}
 		}
-		if a.Maker == "" || a.Maker == user {
-			return out
-		}
-		user = a.Maker
-		if p := w.rules.Catalog.PersonOf(user); !slices.Contains(out, p) {
-			out = append(out, p)
+		for _, maker := range append([]string{a.Maker}, a.Makers...) {
+			if maker == "" || slices.Contains(users, maker) {
+				continue
+			}
+			users = append(users, maker)
+			if p := w.rules.Catalog.PersonOf(maker); !slices.Contains(out, p) {
+				out = append(out, p)
+			}
 		}
 	}
 	return out
@@ -333,7 +336,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 			persons = append(persons, p)
 		}
 	}
-	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At,
+	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At, SignedIn: v.SignedIn, Strong: v.Strong,
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	b.Groups, b.Apart = w.askedGroups(env, v.User, now), w.apart(d, f, v)
 	for _, o := range d.Delegated {
@@ -386,7 +389,7 @@ func (w *world) may(by Caller, action lockkeeper.Action, scope lockkeeper.Scope,
 		return lockkeeper.Decision{}, lockkeeper.Forbidden.Errorf("person_needed", "Only a person who has signed in may do this.").
 			WithNext("Run: lockkeeper login")
 	}
-	d := w.check(by.User, action, scope, now)
+	d := w.checkFor(by, action, scope, now)
 	if !d.Passed(now) {
 		return d, lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithDecision(d)
 	}

@@ -38,6 +38,7 @@ func (s *Server) eligibilities(_ context.Context, in *Credential) (*reply[api.El
 		one := api.Eligibility{Assignment: e.Assignment.Name, Role: e.Assignment.Role, Scope: e.Assignment.Scope, End: e.Assignment.End, Condition: e.Assignment.Condition,
 			Seconds: int64(e.Longest / time.Second), Reason: e.Reason, Tickets: e.Tickets, Approvals: []api.AskedApproval{},
 			Extensions: e.Extensions, CoolingOff: int64(e.CoolingOff / time.Second), Hours: e.Hours}
+		one.StepUp, one.Strong = int64(e.StepUp/time.Second), e.Strong
 		for _, c := range e.Approvals {
 			asked := api.AskedApproval{Name: c.Name, Count: c.Approval.Count, Groups: c.Approval.Groups, After: c.Approval.After, Instructions: c.Approval.Instructions}
 			if e := c.Approval.Escalate; e != nil {
@@ -244,7 +245,7 @@ func renderRequest(v keeper.RequestView) api.Request {
 	}
 	r.Opens = renderOpenings(v.Opens)
 	for _, a := range v.Votes {
-		r.Approvals = append(r.Approvals, api.RequestApproval{Approval: api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass}, Digest: a.Digest})
+		r.Approvals = append(r.Approvals, api.RequestApproval{Approval: api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong}, Digest: a.Digest})
 	}
 	return r
 }

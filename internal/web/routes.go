@@ -117,6 +117,8 @@ func (s *Server) register() {
 	s.registerIncidents()
 	s.registerReviews()
 	s.registerProposals()
+	s.registerTokens()
+	s.registerFactors()
 	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
 	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
 	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)
@@ -167,6 +169,9 @@ func (s *Server) setUp(ctx context.Context, in *stranger[api.SetUp]) (*struct{},
 
 func (s *Server) signIn(ctx context.Context, in *stranger[api.SignIn]) (*reply[api.Session], error) {
 	secret, session, err := s.Keeper.SignIn(ctx, in.Body.User, in.Body.Password, in.source)
+	if needed := new(keeper.FactorNeeded); errors.As(err, &needed) {
+		return &reply[api.Session]{api.Session{User: in.Body.User, FactorNeeded: &api.FactorNeeded{Ticket: needed.Ticket, Factors: needed.Factors}}}, nil
+	}
 	return &reply[api.Session]{api.Session{Secret: secret, User: session.User, Expires: session.Expires}}, err
 }
 
@@ -540,7 +545,7 @@ func (s *Server) render(v keeper.View) api.Deployment {
 		d.Delegations = append(d.Delegations, api.Delegation{From: o.From, To: o.To, Comment: o.Comment, At: o.At})
 	}
 	for _, a := range v.Votes {
-		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass})
+		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong})
 	}
 	if l := v.Lease; l != nil {
 		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Limit: l.Limit, Tokens: l.Tokens, TokensTill: l.TokensTill}

@@ -2,8 +2,8 @@
 // metrics. It authenticates who calls, hands the ask to the keeper, and renders
 // what the keeper decided. It decides nothing itself.
 //
-// Three kinds of bearer come to it: a session's secret (lkp_…), the handle of a
-// deployment (lkh_…), and a CI platform's OIDC token (anything else).
+// Four kinds of bearer come to it: a session's secret (lkp_…), a personal token
+// (lkt_…), the handle of a deployment (lkh_…), and a CI platform's OIDC token (anything else).
 package web
 
 import (
@@ -96,6 +96,7 @@ type Server struct {
 	spec    huma.API
 
 	underway *underway // sign-ins
+	shows    *shows    // passkeys
 
 	leaving context.Context // done when the server stops: whoever only waits is answered
 	leave   context.CancelFunc
@@ -117,7 +118,7 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{Options: o, metrics: newMetrics(o.Keeper)}
-	s.underway = newUnderway()
+	s.underway, s.shows = newUnderway(), newShows()
 	if s.SignIns == nil {
 		s.SignIns = identity.NewSignIn(nil)
 	}
@@ -130,6 +131,7 @@ func New(o Options) *Server {
 	s.spec = humago.New(mux, config)
 	s.register()
 	s.registerSignIn(mux)
+	s.registerPasskeys(mux)
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
 	mux.HandleFunc("POST /oauth/revoke", s.revoke)
