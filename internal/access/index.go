@@ -41,7 +41,7 @@ type Index struct {
 	marks    []marks
 
 	known []uint64 // rows, by the catalog alone; nil: no directory said anything
-	until []int64  // of each user: until when what directories said is believed
+	tiers [][]tier // of each user: what directories said, that which is believed longest first
 
 	eligible []catalog.Assignment // those that give nothing until they are activated, sorted by name
 

@@ -42,18 +42,22 @@ func TestSaidMembership(t *testing.T) {
 			if rapid.Bool().Draw(t, "everything to "+u) {
 				w.c.Assignments["all-"+u] = catalog.Assignment{Name: "all-" + u, Role: "all", Scope: "/", Principal: lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: u}}
 			}
-			if rapid.Bool().Draw(t, "said of "+u) {
-				said = append(said, Membership{u, rapid.SliceOfN(rapid.SampledFrom(append(w.groups, "none")), 0, 3).Draw(t, "groups"), at(rapid.IntRange(0, 30).Draw(t, "until"))})
+			for range rapid.IntRange(0, 3).Draw(t, "said of "+u) {
+				until := at(rapid.IntRange(0, 30).Draw(t, "until"))
+				if rapid.IntRange(0, 4).Draw(t, "never") == 0 {
+					until = lockkeeper.Moment{}
+				}
+				said = append(said, Membership{u, rapid.SliceOfN(rapid.SampledFrom(append(w.groups, "none")), 0, 3).Draw(t, "groups"), until})
 			}
 		}
 		plain := New(w.c)
 		x := plain.With(append(said, Membership{"nobody", w.groups, at(30)}))
-		joined := func(now lockkeeper.Moment) *catalog.Catalog {
+		joined := func(now lockkeeper.Moment) *catalog.Catalog { // zero: whatever was said
 			c := *w.c
 			c.Groups = maps.Clone(w.c.Groups)
 			for _, m := range said {
 				for _, g := range m.Groups {
-					if group, known := c.Groups[g]; known && now.Before(m.Until) {
+					if group, known := c.Groups[g]; known && (now.IsZero() || now.Before(m.Until)) {
 						group.Users = append(slices.Clone(group.Users), m.User)
 						c.Groups[g] = group
 					}
