@@ -1,7 +1,9 @@
 package catalog
 
 import (
+	"cmp"
 	"maps"
+	"strings"
 	"time"
 )
 
@@ -30,6 +32,12 @@ type Directory struct {
 	Admit   bool     `json:"admit,omitempty"`
 	Session Duration `json:"session,omitempty"` // longest sign-in; default 12h, 5m to 24h
 	Idle    Duration `json:"idle,omitempty"`    // a sign-in that is not used this long ends; default 4h, 5m to 24h
+	// Scim lets the directory write who is there and in which groups (SCIM 2.0), with
+	// a token of its own. It is believed until it says otherwise, and whom it switches
+	// off is off.
+	Scim        bool   `json:"scim,omitempty"`
+	ScimSubject string `json:"scimSubject,omitempty"` // the attribute that names an account as its sign-ins do: externalId, the default, or userName
+	ScimGroups  string `json:"scimGroups,omitempty"`  // the attribute that the ids in groups are: externalId, the default on entra, or displayName, elsewhere
 }
 
 // A DirectoryGroup makes the members of a directory's group members of a group.
@@ -126,6 +134,40 @@ func (d Directory) IdleLimit() time.Duration {
 // GroupLimit is how long it is believed that somebody is in a group.
 func (d Directory) GroupLimit() time.Duration { return orDefault(d.GroupAge, DefaultGroupAge) }
 
+// The attributes by which what a directory writes is known.
+const (
+	ExternalIDAttribute  = "externalId"
+	UserNameAttribute    = "userName"
+	DisplayNameAttribute = "displayName"
+)
+
+// AttributeOfSubject is the attribute of a user that a directory writes which is
+// what its sign-ins call the account.
+func (d Directory) AttributeOfSubject() string {
+	return cmp.Or(d.ScimSubject, ExternalIDAttribute)
+}
+
+// AttributeOfGroups is the attribute of a group that a directory writes which
+// stands under groups as its id.
+func (d Directory) AttributeOfGroups() string {
+	if d.ScimGroups == "" && d.Platform != EntraDirectory {
+		return DisplayNameAttribute // its tokens have names, too
+	}
+	return cmp.Or(d.ScimGroups, ExternalIDAttribute)
+}
+
+// SubjectUnfit says why a directory that writes users cannot call an account so;
+// "": it can. What never signs in as anybody would switch nobody off.
+func (d Directory) SubjectUnfit(subject string) string {
+	switch {
+	case subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, func(c rune) bool { return c < ' ' || c == 0x7f }):
+		return "has 1 to 255 bytes"
+	case d.Platform == EntraDirectory && d.SubjectClaim() == "oid" && !guid(subject):
+		return "is the object id, a GUID in lower case"
+	}
+	return ""
+}
+
 // SignsIn is the user who lists an account at a directory among his own.
 func (c *Catalog) SignsIn(directory, subject string) (User, bool) {
 	u, ok := c.Users[c.bySignIn[SignIn{directory, subject}]]
@@ -155,11 +197,12 @@ func (c *Catalog) Open(group string) bool {
 	return false
 }
 
-// Joined is the catalog with users whom directories brought. The catalog's own
-// users stay who they are. Documents and digest stay those of the catalog: what a
-// directory says is no document of it.
-func (c *Catalog) Joined(brought []User) *Catalog {
-	if len(brought) == 0 {
+// Joined is the catalog with users whom directories brought, and without those of
+// its own whom directories switched off; else the catalog's own users stay who they
+// are. Documents and digest stay those of the catalog: what a directory says is no
+// document of it.
+func (c *Catalog) Joined(brought []User, off []string) *Catalog {
+	if len(brought) == 0 && len(off) == 0 {
 		return c
 	}
 	joined := *c
@@ -167,6 +210,12 @@ func (c *Catalog) Joined(brought []User) *Catalog {
 	for _, u := range brought {
 		if _, own := c.Users[u.Name]; !own {
 			joined.Users[u.Name] = u
+		}
+	}
+	for _, name := range off {
+		if u, own := c.Users[name]; own {
+			u.Off = true
+			joined.Users[name] = u
 		}
 	}
 	return &joined

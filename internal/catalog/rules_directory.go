@@ -40,6 +40,7 @@ func (v *rules) directory(r *resource, d *Directory) {
 		v.add(r, "claim", "claim_changes_hands", "The claim "+d.Claim+" can come to name somebody else.", "Name one that the directory never gives again, such as sub.")
 	}
 	v.directoryGroups(r, d)
+	v.provisioning(r, d)
 	v.within(r, "groupAge", d.GroupAge, 5*time.Minute, 30*24*time.Hour)
 	v.within(r, "session", d.Session, 5*time.Minute, 24*time.Hour)
 	v.within(r, "idle", d.Idle, 5*time.Minute, 24*time.Hour)
@@ -68,11 +69,32 @@ func (v *rules) directoryIssuer(r *resource, d *Directory) {
 	}
 }
 
+// provisioning checks how what a directory writes is understood.
+func (v *rules) provisioning(r *resource, d *Directory) {
+	if one := subjectAttributes(); d.ScimSubject != "" && !slices.Contains(one, d.ScimSubject) {
+		v.add(r, "scimSubject", "attribute_unknown", "No account is known by the attribute "+name(d.ScimSubject)+".", v.problems.suggest(d.ScimSubject, one, "Write one of "+strings.Join(one, ", ")+"."))
+	}
+	switch one := groupAttributes(); {
+	case d.ScimGroups != "" && !slices.Contains(one, d.ScimGroups):
+		v.add(r, "scimGroups", "attribute_unknown", "No group is known by the attribute "+name(d.ScimGroups)+".", v.problems.suggest(d.ScimGroups, one, "Write one of "+strings.Join(one, ", ")+"."))
+	case d.Platform == EntraDirectory && d.ScimGroups == DisplayNameAttribute:
+		v.add(r, "scimGroups", "group_id_unfit", "Entra ID names groups by their object id, which it writes as externalId.", "Take it out.")
+	}
+	for _, f := range [][2]string{{"scimSubject", d.ScimSubject}, {"scimGroups", d.ScimGroups}} {
+		if f[1] != "" && !d.Scim {
+			v.add(r, f[0], "scim_missing", "The directory writes nothing.", "Add scim: true, or take it out.")
+		}
+	}
+}
+
+func subjectAttributes() []string { return []string{ExternalIDAttribute, UserNameAttribute} }
+func groupAttributes() []string   { return []string{ExternalIDAttribute, DisplayNameAttribute} }
+
 func (v *rules) directoryGroups(r *resource, d *Directory) {
 	if len(d.Groups) > maxDirectoryGroups {
 		v.bounded(r, "groups", len(d.Groups), maxDirectoryGroups)
 	}
-	if d.Platform == GoogleDirectory && len(d.Groups) > 0 && d.GroupClaim == "" {
+	if d.Platform == GoogleDirectory && len(d.Groups) > 0 && d.GroupClaim == "" && !d.Scim {
 		v.add(r, "groups", "groups_unsaid", "The tokens of Google name no groups.", "List members in groups of the catalog.")
 	}
 	seen := map[DirectoryGroup]bool{}

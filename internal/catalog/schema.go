@@ -105,8 +105,8 @@ func structSchema(t reflect.Type, definitions map[string]any) map[string]any {
 // enums are the fields that take one of a few values.
 var enums = map[string]func() []string{
 	"Provider.Platform":  platformNames,
-	"Directory.Platform": directoryPlatforms,
-	"Environment.Tier":   func() []string { return []string{string(Production), string(Preproduction), string(Development)} },
+	"Directory.Platform": directoryPlatforms, "Directory.ScimSubject": subjectAttributes, "Directory.ScimGroups": groupAttributes,
+	"Environment.Tier": func() []string { return []string{string(Production), string(Preproduction), string(Development)} },
 	"Waiver.Demand": func() []string {
 		var out []string
 		for _, d := range Demands() {

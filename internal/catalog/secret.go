@@ -15,7 +15,7 @@ var secretShapes = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY|---- BEG
 	`|\bsk_(?:live|test)_[A-Za-z0-9]{16,}|\bnpm_[A-Za-z0-9]{30,}|\bdop_v1_[a-f0-9]{32,}|\bhvs\.[A-Za-z0-9_-]{24,}|\bdckr_pat_[A-Za-z0-9_-]{20,}` +
 	`|\b[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}\b` + // Azure DevOps
 	`|\b[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}` + // Microsoft Entra, an application's secret
-	`|\blk[his]_[a-z2-7]{32}\b|\blkp_[a-z2-7]{16}_[a-z2-7]{32}\b` + // Lockkeeper's own
+	`|\blk[his]_[a-z2-7]{32}\b|\blk[pd]_[a-z2-7]{16}_[a-z2-7]{32}\b` + // Lockkeeper's own
 	`|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*` + // signed tokens
 	`|\beyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.`) // encrypted ones
 

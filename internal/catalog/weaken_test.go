@@ -66,6 +66,10 @@ checks:
 ---
 {kind: Directory, name: corp, title: t, platform: keycloak, issuer: "https://id.example.com/realms/a", client: lk, scopes: [profile, groups], claim: uid, groupClaim: teams, groups: [{id: g1, group: leads}, {id: g2, group: contractors}], groupAge: 1h, session: 2h, idle: 30m}
 ---
+{kind: Directory, name: push, platform: okta, issuer: "https://push.example.com", client: c, scim: true, scimSubject: userName, scimGroups: externalId}
+---
+{kind: User, name: pushed, signIns: [{directory: push, subject: p1}, {directory: push, subject: p2}]}
+---
 {kind: Directory, name: plain, platform: oidc, issuer: "https://plain.example.com", client: c}
 ---
 {kind: Directory, name: tenant, platform: entra, tenant: 0e7a0b1c-0000-4000-8000-000000000001, client: c}
@@ -139,7 +143,7 @@ func judgements() map[string]judgement {
 		"User.Name": {names: another}, "User.Title": {none: forPeople, not: []edit{{"name: two, title: t", "name: two", false}}},
 		"User.Person":      {weaker: []edit{{", person: one", "", false}, {"person: one", "person: other", false}}},
 		"User.IDs":         {weaker: []edit{{"id: 2002}]", "id: 2002}, {provider: ci, id: 2003}]", true}}},
-		"User.SignIns":     {weaker: []edit{{"name: cam", "name: cam, signIns: [{directory: corp, subject: s9}]", false}}},
+		"User.SignIns":     {weaker: []edit{{"name: cam", "name: cam, signIns: [{directory: corp, subject: s9}]", false}, {", {directory: push, subject: p2}", "", true}}},
 		"SignIn.Directory": {weaker: []edit{{"directory: corp, subject: s1", "directory: gmail, subject: s1", true}}},
 		"SignIn.Subject":   {weaker: []edit{{"subject: s1", "subject: s2", true}}},
 		"User.Off":         {weaker: []edit{{"name: off, off: true", "name: off", false}}},
@@ -275,23 +279,26 @@ func judgements() map[string]judgement {
 		"Freeze.Reason":  {none: forPeople, not: []edit{{"reason: r}", "reason: s}", false}}},
 		"Freeze.Actions": {weaker: []edit{{"reason: r}", "reason: r, actions: [deploy]}", false}}},
 		"Directory.Name": {names: another}, "Directory.Title": {none: forPeople, not: []edit{{"name: corp, title: t", "name: corp", false}}},
-		"Directory.Platform":   {weaker: []edit{{"name: plain, platform: oidc", "name: plain, platform: entra, tenant: 0e7a0b1c-0000-4000-8000-000000000001", true}}},
-		"Directory.Issuer":     {weaker: []edit{{"https://id.example.com/realms/a", "https://id.example.com/realms/b", true}}},
-		"Directory.Tenant":     {weaker: []edit{{"tenant: 0e7a0b1c-0000-4000-8000-000000000001", "tenant: 0e7a0b1c-0000-4000-8000-000000000002", true}}},
-		"Directory.Domain":     {weaker: []edit{{"domain: example.com", "domain: example.org", true}}},
-		"Directory.Client":     {weaker: []edit{{"client: lk", "client: other", true}}},
-		"Directory.Scopes":     {none: "what is asked for more or less is what tokens say, and they are read the same", not: []edit{{"scopes: [profile, groups]", "scopes: [profile]", false}}},
-		"Directory.Claim":      {weaker: []edit{{"claim: uid", "claim: sub", true}}},
-		"Directory.GroupClaim": {weaker: []edit{{"groupClaim: teams", "groupClaim: groups", true}}},
-		"Directory.Groups":     {weaker: []edit{{"groups: [{id: g1, group: leads}", "groups: [{id: g0, group: leads}, {id: g1, group: leads}", false}, {", {id: g2, group: contractors}", "", true}}},
-		"DirectoryGroup.ID":    {weaker: []edit{{"id: g1", "id: g3", true}}},
-		"DirectoryGroup.Group": {weaker: []edit{{"id: g1, group: leads", "id: g1, group: left", true}}},
-		"Directory.GroupAge":   {weaker: []edit{{"groupAge: 1h", "groupAge: 2h", false}, {", groupAge: 1h", "", false}}},
-		"Directory.Admit":      {weaker: []edit{{"name: plain", "name: plain, admit: true", false}}},
-		"Directory.Session":    {weaker: []edit{{"session: 2h", "session: 3h", false}}},
-		"Directory.Idle":       {weaker: []edit{{"idle: 30m", "idle: 40m", false}}},
-		"ActivationRule.Name":  {names: another},
-		"ActivationRule.Role":  {weaker: []edit{{"name: elevate, role: little", "name: elevate, role: forbidden", true}}},
+		"Directory.Platform":    {weaker: []edit{{"name: plain, platform: oidc", "name: plain, platform: entra, tenant: 0e7a0b1c-0000-4000-8000-000000000001", true}}},
+		"Directory.Issuer":      {weaker: []edit{{"https://id.example.com/realms/a", "https://id.example.com/realms/b", true}}},
+		"Directory.Tenant":      {weaker: []edit{{"tenant: 0e7a0b1c-0000-4000-8000-000000000001", "tenant: 0e7a0b1c-0000-4000-8000-000000000002", true}}},
+		"Directory.Domain":      {weaker: []edit{{"domain: example.com", "domain: example.org", true}}},
+		"Directory.Client":      {weaker: []edit{{"client: lk", "client: other", true}}},
+		"Directory.Scopes":      {none: "what is asked for more or less is what tokens say, and they are read the same", not: []edit{{"scopes: [profile, groups]", "scopes: [profile]", false}}},
+		"Directory.Claim":       {weaker: []edit{{"claim: uid", "claim: sub", true}}},
+		"Directory.GroupClaim":  {weaker: []edit{{"groupClaim: teams", "groupClaim: groups", true}}},
+		"Directory.Groups":      {weaker: []edit{{"groups: [{id: g1, group: leads}", "groups: [{id: g0, group: leads}, {id: g1, group: leads}", false}, {", {id: g2, group: contractors}", "", true}}},
+		"DirectoryGroup.ID":     {weaker: []edit{{"id: g1", "id: g3", true}}},
+		"DirectoryGroup.Group":  {weaker: []edit{{"id: g1, group: leads", "id: g1, group: left", true}}},
+		"Directory.GroupAge":    {weaker: []edit{{"groupAge: 1h", "groupAge: 2h", false}, {", groupAge: 1h", "", false}}},
+		"Directory.Admit":       {weaker: []edit{{"name: plain", "name: plain, admit: true", false}}},
+		"Directory.Scim":        {weaker: []edit{{"name: plain", "name: plain, scim: true", true}}},
+		"Directory.ScimSubject": {weaker: []edit{{", scimSubject: userName", "", true}}},
+		"Directory.ScimGroups":  {weaker: []edit{{", scimGroups: externalId", "", true}}},
+		"Directory.Session":     {weaker: []edit{{"session: 2h", "session: 3h", false}}},
+		"Directory.Idle":        {weaker: []edit{{"idle: 30m", "idle: 40m", false}}},
+		"ActivationRule.Name":   {names: another},
+		"ActivationRule.Role":   {weaker: []edit{{"name: elevate, role: little", "name: elevate, role: forbidden", true}}},
 		"ActivationRule.Scope": {weaker: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /projects/shop/environments/strict, longest", false}},
 			not: []edit{{"role: little, scope: /projects/shop, longest", "role: little, scope: /, longest", false}}},
 		"ActivationRule.Longest":    {weaker: []edit{{"longest: 1h", "longest: 2h", false}, {", longest: 1h", "", false}}},

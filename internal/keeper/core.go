@@ -131,11 +131,11 @@ func (c *core) record(s *step, by Caller, key string, sum lockkeeper.Digest, eve
 		s.entries, s.events = append(s.entries, e), append(s.events, ev)
 		s.records = append(s.records, journal.Record{Data: data, Subjects: ev.subjects()})
 	}
-	if s.rules != nil || slices.ContainsFunc(events, func(ev event) bool { _, is := ev.(rejoiner); return is }) {
+	if s.rules != nil || slices.ContainsFunc(events, rejoining) {
 		if s.rules == nil {
 			s.rules = c.rules
 		}
-		s.rules = s.rules.joined(c.Members)
+		s.rules = s.rules.joined(c.State)
 		c.rules = s.rules
 	}
 	return nil

@@ -85,7 +85,7 @@ func (c applyCatalog) fits(w *world, user string, now lockkeeper.Moment) ([]cata
 	if held := c.Rules.ofAccess().HeldTogether(now); len(held) > 0 {
 		return nil, verdict, lockkeeper.Invalid.Errorf("duties_not_separated", "%s", held[0]).WithNext("Take one of the two assignments away from one of them.").WithField("Separation " + held[0].Separation)
 	}
-	return changes, verdict, w.keepsAdministrator(c.Rules, now)
+	return changes, verdict, w.keepsAdministrator(c.Rules.joined(w.State), now)
 }
 
 // applied is the answer to applyCatalog.

@@ -131,8 +131,8 @@ func (w *world) withGroups(users []string, rules *Rules) []string {
 	out := slices.Clone(users)
 	for _, key := range slices.Sorted(maps.Keys(w.Members)) {
 		m := w.Members[key]
-		if d, known := rules.ofCatalog().Directories[m.Directory]; known && slices.Contains(users, m.User) {
-			for _, group := range groupsHere(d, m.Groups) {
+		if d, known := rules.ofCatalog().Directories[m.Directory]; known && slices.Contains(users, m.listedAs(rules.ofCatalog())) {
+			for _, group := range groupsHere(d, append(w.writtenGroups(d, m), m.Groups...)) {
 				out = append(out, access.MembersAt(group))
 			}
 		}
@@ -145,7 +145,7 @@ func (w *world) withGroups(users []string, rules *Rules) []string {
 // first take them from the second person.
 func (w *world) losesSecond(user string, next *Rules, now lockkeeper.Moment) []string {
 	others := w.others(user)
-	after := &world{State: w.State, rules: next.joined(w.Members)}
+	after := &world{State: w.State, rules: next.joined(w.State)}
 	less := lessening{w, next, now, map[string]map[lockkeeper.Action]bool{}}
 	left := after.others(user)
 	var out []string

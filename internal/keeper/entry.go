@@ -18,6 +18,10 @@ type Caller struct {
 	// read and end that deployment, nothing else.
 	Holder string `json:"holder,omitempty"`
 	Keeper bool   `json:"keeper,omitempty"` // the keeper's own clock
+	// Directory is one that writes who is there, and DirectoryToken the id of what it
+	// showed. It may write about itself, nothing else.
+	Directory      string `json:"directory,omitempty"`
+	DirectoryToken string `json:"directory_token,omitempty"`
 }
 
 // String names the caller for people.
@@ -33,6 +37,8 @@ func (c Caller) String() string {
 		return "holder of " + c.Holder
 	case c.Keeper:
 		return "keeper"
+	case c.Directory != "":
+		return "directory " + c.Directory
 	}
 	return "somebody unknown"
 }

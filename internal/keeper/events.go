@@ -13,26 +13,33 @@ import (
 // eventKinds makes an empty body for every kind and version ever written. A
 // meaning is never changed in place: a new version is added.
 var eventKinds = map[string]func() event{
-	"journal.started/1":     func() event { return new(journalStarted) },
-	"state.recorded/1":      func() event { return new(stateRecorded) },
-	"epoch.opened/1":        func() event { return new(epochOpened) },
-	"epoch.confirmed/1":     func() event { return new(epochConfirmed) },
-	"key.begun/1":           func() event { return new(keyBegun) },
-	"key.rotated/1":         func() event { return new(keyRotated) },
-	"token.revoked/1":       func() event { return new(tokenRevoked) },
-	"token.issued/1":        func() event { return new(tokenIssued) },
-	"token.recalled/1":      func() event { return new(tokenRecalled) },
-	"setup.code_made/1":     func() event { return new(setupCodeMade) },
-	"setup.completed/1":     func() event { return new(setupCompleted) },
-	"catalog.applied/1":     func() event { return new(catalogApplied) },
-	"account.invited/1":     func() event { return new(accountInvited) },
-	"account.enrolled/1":    func() event { return new(accountEnrolled) },
-	"account.challenged/1":  func() event { return new(accountChallenged) },
-	"account.proven/1":      func() event { return new(accountProven) },
-	"session.started/1":     func() event { return new(sessionStarted) },
-	"session.ended/1":       func() event { return new(sessionEnded) },
-	"session.used/1":        func() event { return new(sessionUsed) },
-	"member.said/1":         func() event { return new(memberSaid) },
+	"journal.started/1":    func() event { return new(journalStarted) },
+	"state.recorded/1":     func() event { return new(stateRecorded) },
+	"epoch.opened/1":       func() event { return new(epochOpened) },
+	"epoch.confirmed/1":    func() event { return new(epochConfirmed) },
+	"key.begun/1":          func() event { return new(keyBegun) },
+	"key.rotated/1":        func() event { return new(keyRotated) },
+	"token.revoked/1":      func() event { return new(tokenRevoked) },
+	"token.issued/1":       func() event { return new(tokenIssued) },
+	"token.recalled/1":     func() event { return new(tokenRecalled) },
+	"setup.code_made/1":    func() event { return new(setupCodeMade) },
+	"setup.completed/1":    func() event { return new(setupCompleted) },
+	"catalog.applied/1":    func() event { return new(catalogApplied) },
+	"account.invited/1":    func() event { return new(accountInvited) },
+	"account.enrolled/1":   func() event { return new(accountEnrolled) },
+	"account.challenged/1": func() event { return new(accountChallenged) },
+	"account.proven/1":     func() event { return new(accountProven) },
+	"session.started/1":    func() event { return new(sessionStarted) },
+	"session.ended/1":      func() event { return new(sessionEnded) },
+	"session.used/1":       func() event { return new(sessionUsed) },
+	"member.said/1":        func() event { return new(memberSaid) },
+
+	"directory.token_made/1":  func() event { return new(tokenMade) },
+	"directory.token_ended/1": func() event { return new(tokenEnded) },
+	"member.provisioned/1":    func() event { return new(memberProvisioned) },
+	"group.provisioned/1":     func() event { return new(groupProvisioned) },
+	"votes.taken/1":           func() event { return new(votesTaken) },
+
 	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
 	"deployment.opened/1":   func() event { return new(deploymentOpened) },
 	"deployment.approved/1": func() event { return new(deploymentApproved) },
@@ -660,6 +667,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			d.void(ev.Activation)
 		case *approvalsVoided:
 			ev.on(d)
+		case *votesTaken:
+			d.without(ev.User)
 		case *leaseGranted:
 			ev.on(d, e)
 		case *leaseRenewed:

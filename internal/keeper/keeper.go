@@ -204,7 +204,7 @@ func (k *Keeper) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rules = rules.joined(work.Members)
+	rules = rules.joined(work)
 	k.work = &core{world: world{State: work, rules: rules, spelled: map[string]spelling{}}}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -285,6 +285,9 @@ func do[T any](ctx context.Context, k *Keeper, by Caller, key string, cmd comman
 	switch cmd.(type) {
 	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident, denyProposal,
 		endPersonal:
+		queue = k.urgent
+	}
+	if p, is := cmd.(pressing); is && p.pressing() {
 		queue = k.urgent
 	}
 	select {

@@ -23,6 +23,8 @@ type Member struct {
 	User      string            `json:"user"`
 	Groups    []string          `json:"groups,omitempty"` // of the directory, by its ids: those that the catalog named then
 	Said      lockkeeper.Moment `json:"said"`             // when the directory said so
+
+	Provision *Provision `json:"provision,omitempty"` // what the directory wrote about it; replaced, never changed
 }
 
 // Bounds of members.
@@ -52,12 +54,10 @@ func (ev *memberSaid) subjects() []string {
 }
 func (ev *memberSaid) apply(s *State, e Entry) error {
 	m := ev.Member
-	if s.Members[memberKey(m.Directory, m.Subject)] == nil && len(s.Members) >= maxMembers {
-		for key, o := range s.Members {
-			if e.Time.Sub(o.Said) > memberLife {
-				delete(s.Members, key)
-			}
-		}
+	if old := s.Members[memberKey(m.Directory, m.Subject)]; old != nil {
+		m.Provision = old.Provision
+	} else {
+		s.makeRoom(e.Time)
 	}
 	s.Members[memberKey(m.Directory, m.Subject)] = &m
 	return nil
@@ -70,34 +70,61 @@ func (*memberSaid) rejoins() {}
 // directories said.
 type rejoiner interface{ rejoins() }
 
+func rejoining(ev event) bool {
+	_, is := ev.(rejoiner)
+	q, may := ev.(interface{ quiet() bool })
+	return is && !(may && q.quiet())
+}
+
 // joined are the rules of the catalog together with what directories said.
-func (r *Rules) joined(members map[string]*Member) *Rules {
+//
+// Of a group that a directory writes it is not asked at sign-ins: what was said
+// about it there grants nothing, and denies as what is too old to grant does.
+func (r *Rules) joined(s *State) *Rules {
 	own := r
 	if r.own != nil {
 		own = r.own
 	}
+	told := map[string]map[string][]*ProvisionedGroup{}
+	for name, d := range own.Catalog.Directories {
+		told[name] = s.toldGroups(d)
+	}
 	var brought []catalog.User
-	var said []access.Membership
-	for _, key := range slices.Sorted(maps.Keys(members)) {
-		m := members[key]
+	var off []string // of the catalog's own
+	said := s.writtenMemberships(own.Catalog, told)
+	grouped := make(map[string]bool, len(said))
+	for _, m := range said {
+		grouped[m.User] = true
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Members)) {
+		m := s.Members[key]
 		d, binds := bindsMember(own.Catalog, m)
 		if !binds {
 			continue
 		}
-		if _, listed := own.Catalog.Users[m.User]; !listed {
-			brought = append(brought, catalog.User{Name: m.User})
+		user, away := m.listedAs(own.Catalog), m.away(d) && !m.Provision.Kept
+		// Who was only written, never came and is in no group of the catalog is nobody yet.
+		if _, listed := own.Catalog.Users[user]; !listed && (!m.Said.IsZero() || grouped[user]) {
+			brought = append(brought, catalog.User{Name: user, Off: away})
+		} else if listed && away && !slices.Contains(off, user) {
+			off = append(off, user)
 		}
-		if groups := groupsHere(d, m.Groups); len(groups) > 0 {
-			said = append(said, access.Membership{User: m.User, Groups: groups, Until: m.Said.Add(d.GroupLimit())})
+		isTold := func(id string) bool { return len(told[d.Name][id]) > 0 }
+		if groups := groupsHere(d, slices.DeleteFunc(slices.Clone(m.Groups), isTold)); len(groups) > 0 {
+			said = append(said, access.Membership{User: user, Groups: groups, Until: m.Said.Add(d.GroupLimit())})
+		}
+		if groups := groupsHere(d, slices.DeleteFunc(slices.Clone(m.Groups), func(id string) bool { return !isTold(id) })); len(groups) > 0 {
+			said = append(said, access.Membership{User: user, Groups: groups})
 		}
 	}
-	if len(brought) == 0 && len(said) == 0 {
+	if len(brought) == 0 && len(off) == 0 && len(said) == 0 {
 		return own
 	}
-	j := &Rules{Catalog: r.Catalog, own: own, brought: brought, bare: r.bare}
-	if r.own == nil || !slices.EqualFunc(brought, r.brought, func(a, b catalog.User) bool { return a.Name == b.Name }) {
-		j.Catalog, j.bare = own.Catalog.Joined(brought), own.Access
-		if len(brought) > 0 {
+	j := &Rules{Catalog: r.Catalog, own: own, brought: brought, off: off, bare: r.bare}
+	same := func(a, b catalog.User) bool { return a.Name == b.Name && a.Off == b.Off }
+	if r.own == nil || !slices.EqualFunc(brought, r.brought, same) || !slices.Equal(off, r.off) {
+		j.Catalog, j.bare = own.Catalog.Joined(brought, off), own.Access
+		if len(brought) > 0 || len(off) > 0 {
 			j.bare = access.New(j.Catalog)
 		}
 	}
@@ -107,17 +134,18 @@ func (r *Rules) joined(members map[string]*Member) *Rules {
 
 // bindsMember reports whether an account of a directory is the user's that it
 // signs in as, by the catalog: the user lists it, or there is no such user in the
-// catalog and the directory may bring some.
+// catalog and the directory may bring some. One that was written before it was
+// anybody's is the user's who lists it since.
 func bindsMember(c *catalog.Catalog, m *Member) (catalog.Directory, bool) {
 	d, known := c.Directories[m.Directory]
 	if !known {
 		return d, false
 	}
 	if u, listed := c.SignsIn(m.Directory, m.Subject); listed {
-		return d, u.Name == m.User
+		return d, u.Name == m.User || m.User == ""
 	}
 	_, taken := c.Users[m.User]
-	return d, d.Admit && !taken
+	return d, d.Admit && !taken && m.User != ""
 }
 
 // groupsHere are the groups of the catalog that the groups of a directory are.
@@ -129,6 +157,11 @@ func groupsHere(d catalog.Directory, ids []string) []string {
 		}
 	}
 	return out
+}
+
+func errAway(directory string) error {
+	return lockkeeper.Unauthenticated.Errorf("account_away", "The directory %s has switched the account off.", directory).
+		WithNext("Ask whoever runs the directory to assign the account to Lockkeeper again.")
 }
 
 // A Said is what a directory vouches for at a sign-in.
@@ -170,6 +203,9 @@ func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment)
 	var err error
 	if m.User, err = w.userOf(d, c.Said); err != nil {
 		return nil, nil, err
+	}
+	if w.Members[memberKey(d.Name, m.Subject)].away(d) {
+		return nil, nil, errAway(d.Name)
 	}
 	if u := w.rules.Catalog.Users[m.User]; u.Off || u.Automation {
 		return nil, nil, lockkeeper.Unauthenticated.Errorf("user_off", "The user %s may not sign in.", m.User).
@@ -216,7 +252,7 @@ func (w *world) userOf(d catalog.Directory, said Said) (string, error) {
 
 func (w *world) forgettable(now lockkeeper.Moment) bool {
 	for _, m := range w.Members {
-		if now.Sub(m.Said) > memberLife {
+		if m.forgettable(now) {
 			return true
 		}
 	}
@@ -269,7 +305,7 @@ func (w *world) nameTaken(name string) bool {
 func (w *world) keepsMembers(new *catalog.Catalog) error {
 	for _, key := range slices.Sorted(maps.Keys(w.Members)) {
 		m := w.Members[key]
-		if _, own := w.rules.ofCatalog().Users[m.User]; own {
+		if _, own := w.rules.ofCatalog().Users[m.User]; own || m.User == "" {
 			continue
 		}
 		lists, listed := new.SignsIn(m.Directory, m.Subject)
@@ -328,8 +364,12 @@ func (w *world) sessionOver(s *Session, now lockkeeper.Moment) string {
 	case s.Directory == "":
 		return ""
 	}
-	if _, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: s.Directory, Subject: s.Subject, User: s.User}); !binds {
+	d, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: s.Directory, Subject: s.Subject, User: s.User})
+	switch {
+	case !binds:
 		return "The account that signed in is the user's no more."
+	case w.Members[memberKey(s.Directory, s.Subject)].away(d):
+		return fmt.Sprintf("The directory %s has switched the account off.", s.Directory)
 	}
 	return ""
 }

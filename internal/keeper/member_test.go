@@ -159,7 +159,7 @@ func TestMembers(t *testing.T) {
 					t.Fatalf("the session %s of %s holds: %v, want %v; %q", id, s.user, got, holds(s), story)
 				}
 			}
-			again := rules[law].joined(c.Members) // as at a start
+			again := rules[law].joined(c.State) // as at a start
 			for _, user := range users {
 				if again.Access.Allowed(user, lockkeeper.ApproveDeployments, "/projects/p", now) != c.rules.Access.Allowed(user, lockkeeper.ApproveDeployments, "/projects/p", now) {
 					t.Fatalf("after a start %s may do something else; %q", user, story)

@@ -92,7 +92,7 @@ type RequestView struct {
 // A RequestEnd is how a request ended.
 type RequestEnd struct {
 	At         lockkeeper.Moment
-	Status     string // begun, denied, withdrawn or timed_out
+	Status     string // begun, denied, withdrawn, void or timed_out
 	User       string // who ended it
 	Reason     string
 	Activation string // that was begun
@@ -173,7 +173,7 @@ func (k *Keeper) endedRequest(ctx context.Context, id string) (RequestView, erro
 			return v, err
 		}
 		switch ev := body.(type) {
-		case *requestOpened, *requestApproved, *requestTrimmed:
+		case *requestOpened, *requestApproved, *requestTrimmed, *votesTaken:
 			if err := body.apply(s, e); err != nil {
 				return v, err
 			}

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,8 +45,8 @@ func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Pas
 		p.w.rules, err = k.rulesOf(ctx, revision)
 	}
 	if err == nil {
-		err = k.saidBefore(ctx, p.w.Members, at)
-		p.w.rules = p.w.rules.joined(p.w.Members)
+		err = k.saidBefore(ctx, p.w.State, at)
+		p.w.rules = p.w.rules.joined(p.w.State)
 	}
 	if err == nil {
 		err = k.activeAt(ctx, p.w.Activations, at)
@@ -59,17 +60,43 @@ func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Pas
 	return p, err
 }
 
-// saidBefore collects what directories had said at an instant. What they said
-// longer before than anything is believed gave nothing any more.
-func (k *Keeper) saidBefore(ctx context.Context, into map[string]*Member, at lockkeeper.Moment) error {
-	return k.backwards(ctx, membersSubject, at, func(e Entry, body event) bool {
-		if ev, is := body.(*memberSaid); is {
-			if key := memberKey(ev.Member.Directory, ev.Member.Subject); into[key] == nil {
-				into[key] = &ev.Member
-			}
-		}
+// saidBefore folds what directories had said and written at an instant. What they
+// said longer before than anything is believed gave nothing any more; what they
+// wrote has no age.
+func (k *Keeper) saidBefore(ctx context.Context, s *State, at lockkeeper.Moment) error {
+	type entry struct {
+		entry Entry
+		body  event
+	}
+	var all []entry
+	err := k.backwards(ctx, membersSubject, at, func(e Entry, body event) bool {
+		all = append(all, entry{e, body})
 		return at.Sub(e.Time) <= longestGroupAge
 	})
+	if err == nil {
+		err = k.backwards(ctx, provisioningSubject, at, func(e Entry, body event) bool {
+			all = append(all, entry{e, body})
+			return true
+		})
+	}
+	if err == nil { // the tokens of directories end with an epoch
+		err = k.backwards(ctx, epochSubject, at, func(e Entry, body event) bool {
+			all = append(all, entry{e, body})
+			return true
+		})
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.entry.Seq, b.entry.Seq) })
+	for _, x := range all {
+		switch x.body.(type) {
+		case *epochOpened:
+			s.endTokens(x.entry.Time)
+		case *memberSaid, *memberProvisioned, *groupProvisioned, *tokenMade, *tokenEnded:
+			if err == nil {
+				err = x.body.apply(s, x.entry)
+			}
+		}
+	}
+	return err
 }
 
 // longestGroupAge is for how long what a directory said is believed at most.

@@ -66,6 +66,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil
 	}
+	s.endTokens(e.Time)
 	if ev.Log != nil {
 		s.Log = *ev.Log
 		for _, a := range s.Accounts {

@@ -41,6 +41,9 @@ type State struct {
 	// Members: what directories last said, by directory and account. At most
 	// maxMembers; those of whom nothing was heard for memberLife make room.
 	Members map[string]*Member `json:"members"`
+	// Provisioned: what directories wrote, by the directory's name. One for each that
+	// ever had a token; what bounds each stands at its fields.
+	Provisioned map[string]*Provisioned `json:"provisioned,omitempty"`
 	// Deployments that have not ended, by id. Evicted at their end; bounded by
 	// maxWaiting an environment.
 	Deployments map[string]*Deployment `json:"deployments"`

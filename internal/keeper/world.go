@@ -19,6 +19,7 @@ type Rules struct {
 
 	own     *Rules         // of the catalog alone; nil: these are
 	brought []catalog.User // by directories
+	off     []string       // users of the catalog alone whom directories switched off
 	bare    *access.Index  // of Catalog, without what directories said
 }
 
