@@ -178,6 +178,7 @@ func (a *app) root() *cobra.Command {
 		}
 		return lockkeeper.Invalid.Errorf("usage", "%v.", err).WithNext("See: %s --help", c.CommandPath())
 	})
+	root.AddCommand(a.directoriesCommand())
 	root.AddCommand(a.serveCommand(), a.setupCommand(), a.loginCommand(), a.logoutCommand(), a.sessionsCommand(), a.accountsCommand(),
 		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.whatCanCommand(), a.eligibleCommand(), a.activateCommand(), a.requestsCommand(), a.activationsCommand(), a.artifactCommand(),
 		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.withdrawCommand(), a.delegateCommand(), a.deploymentsCommand(),

@@ -24,6 +24,7 @@ var wrong = map[string][]string{
 	"delegate": {"d-x", "--to", "eve"}, "deploy": {"--environment", "test", "--artifact", "app=sha256:" + strings.Repeat("0", 64), "--", "true"},
 	"activate": {"operator"}, "eligible": {}, "requests list": {}, "requests show": {"r-x"}, "requests approve": {"r-x"}, "requests deny": {"r-x"}, "requests withdraw": {"r-x"},
 	"duties list": {}, "duties show": {"o-x"}, "duties attest": {"o-x"}, "activations credential": {"a-x"}, "activations ssh": {"a-x", "--public-key", "NOTHING"},
+	"directories list": {}, "directories scim-token": {"corp"}, "directories revoke-token": {"corp", "w-x"},
 	"requests begin": {"r-x"}, "activations list": {}, "activations end": {"a-x"}, "activations extend": {"a-x"},
 	"deployments cancel": {"d-x"}, "deployments revoke": {"d-x", "--reason", "r"}, "withdraw": {"d-x"}, "deployments list": {}, "deployments show": {"d-x"}, "deployments watch": {"d-x"},
 	"end": {"d-x", "--handle-file", "NOTHING/h", "--exit-code", "0"}, "help": {"elephant"},

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }, "browse": browse, "totp": authenticator, "touch-key": touchKey})
+	testscript.Main(m, map[string]func(){"lockkeeper": func() { os.Exit(Main(os.Args[1:])) }, "browse": browse, "totp": authenticator, "touch-key": touchKey, "scim": scim})
 }
 
 // browse is a browser (BROWSER=browse) in which the person SIGN_IN_AS signs in. With

@@ -2,8 +2,9 @@
 // metrics. It authenticates who calls, hands the ask to the keeper, and renders
 // what the keeper decided. It decides nothing itself.
 //
-// Four kinds of bearer come to it: a session's secret (lkp_…), a personal token
-// (lkt_…), the handle of a deployment (lkh_…), and a CI platform's OIDC token (anything else).
+// Five kinds of bearer come to it: a session's secret (lkp_…), a personal token
+// (lkt_…), the handle of a deployment (lkh_…), a directory's token (lkd_…, for
+// /scim/v2 alone), and a CI platform's OIDC token (anything else).
 package web
 
 import (
@@ -132,6 +133,7 @@ func New(o Options) *Server {
 	s.register()
 	s.registerSignIn(mux)
 	s.registerPasskeys(mux)
+	s.registerScim(mux)
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
 	mux.HandleFunc("POST /oauth/revoke", s.revoke)
