@@ -92,6 +92,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"Rules and minds move while an ask waits: nothing helps it, and an approval can be taken back", s.moving},
 		{"Nobody holds a privileged right by himself: one is asked for, approved, and ends", s.privileged},
 		{"The same for a real database: a login for as long as the activation lives", s.ledger},
+		{"Who still needs what: others are asked, and what nobody needs goes", s.reviewed},
 		{"Something goes wrong: the glass is broken, an incident stops it all, and another person closes it", s.incident},
 		{"The receipt is verified offline, the journal too, and one flipped byte is caught", s.proof},
 		{"An older copy of the database comes back, and brings nothing back", s.recovery},

@@ -96,3 +96,15 @@ func (x *Index) saidUntil(user, group int32) lockkeeper.Moment {
 	}
 	return lockkeeper.Moment{}
 }
+
+// Lies reports whether the user is in the group, also where only a directory said so
+// and is believed no more.
+func (x *Index) Lies(user, group string) bool {
+	n, known := x.numbers[group]
+	m, listed := x.users[user]
+	if !known || !listed {
+		return false
+	}
+	in, _ := x.row(m)
+	return in.has(n)
+}

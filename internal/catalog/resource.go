@@ -335,6 +335,16 @@ type Environment struct {
 	Activation string   `json:"activation,omitempty"`
 	Checks     []Check  `json:"checks,omitempty"`
 	Waivers    []Waiver `json:"waivers,omitempty"` // of what production demands
+	// Persons is how many persons at most may be able to reach the environment; no
+	// catalog is applied under which more can.
+	Persons *Persons `json:"persons,omitempty"`
+}
+
+// Persons is a budget of persons, not of accounts. Whoever could by activating a
+// role counts, and so does a member of a group that a directory fills.
+type Persons struct {
+	Write   int `json:"write,omitempty"`   // who may start deployments there, or take tokens of its identity; 0: any number
+	Approve int `json:"approve,omitempty"` // who may approve them; 0: any number
 }
 
 // A Demand is something that every production environment must have.

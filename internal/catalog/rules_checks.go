@@ -49,6 +49,9 @@ func (v *rules) environment(r *resource, e *Environment) {
 		}
 	}
 	v.waivers(r, e)
+	if e.Persons != nil && *e.Persons == (Persons{}) {
+		v.add(r, "persons", "persons_missing", "The budget of persons says nothing.", "Write persons: {write: 5, approve: 4}, or one of the two.")
+	}
 	v.afterCycles(r, e)
 	v.demands(r, e)
 }

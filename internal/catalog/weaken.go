@@ -229,7 +229,22 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(b.PatienceLimit() > a.PatienceLimit(), "an ask and its approvals may wait %s instead of %s", b.PatienceLimit(), a.PatienceLimit())
 	w.when(a.Activation != "" && a.Activation != b.Activation, "a run need not have activated %s any more", a.Activation)
 	w.when(b.RecordLimit() > a.RecordLimit(), "a record vouches for an artifact for %s instead of %s", b.RecordLimit(), a.RecordLimit())
+	w.persons(a.Persons, b.Persons)
 	w.checks(a.Checks, b.Checks)
+}
+
+// persons reports a budget of persons that is larger or gone.
+func (w *weakening) persons(a, b *Persons) {
+	var was, is Persons
+	if a != nil {
+		was = *a
+	}
+	if b != nil {
+		is = *b
+	}
+	larger := func(old, new int) bool { return old != 0 && (new == 0 || new > old) }
+	w.when(larger(was.Write, is.Write), "more persons may be able to start deployments or take the identity's tokens")
+	w.when(larger(was.Approve, is.Approve), "more persons may be able to approve deployments")
 }
 
 func (w *weakening) checks(a, b []Check) {

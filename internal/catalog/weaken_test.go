@@ -20,6 +20,7 @@ heartbeat: 2m
 patience: 2h
 recordAge: 24h
 activation: little
+persons: {write: 5, approve: 4}
 checks:
   - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look, signedIn: 12h, strong: true, escalate: {after: 30m, groups: [suspended]}}}
   - {name: more, approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}}
@@ -218,6 +219,9 @@ func judgements() map[string]judgement {
 		"Environment.Heartbeat":  {weaker: []edit{{"heartbeat: 2m", "heartbeat: 3m", false}, {"heartbeat: 2m\n", "", false}}},
 		"Environment.Patience":   {weaker: []edit{{"patience: 2h", "patience: 3h", false}, {"patience: 2h\n", "", false}}},
 		"Environment.RecordAge":  {weaker: []edit{{"recordAge: 24h", "recordAge: 25h", false}, {"recordAge: 24h\n", "", false}}},
+		"Environment.Persons":    {weaker: []edit{{"persons: {write: 5, approve: 4}\n", "", false}}},
+		"Persons.Write":          {weaker: []edit{{"persons: {write: 5", "persons: {write: 6", false}, {"persons: {write: 5, ", "persons: {", false}}},
+		"Persons.Approve":        {weaker: []edit{{"approve: 4}", "approve: 5}", false}, {", approve: 4}", "}", false}}},
 		"Environment.Checks": {weaker: []edit{{"  - {name: one, lock: {mode: sequential}}\n", "", false}},
 			not: []edit{{"  - {name: soak, delay: {for: 10m}}\n  - {name: office", "  - {name: later, delay: {for: 10m}}\n  - {name: soak, delay: {for: 10m}}\n  - {name: office", true}}},
 		"Environment.Waivers": {weaker: []edit{{"tier: production", "tier: production\nwaivers: [{demand: approval, owner: ann, until: 2027-03-01T00:00:00Z, reason: r}]", false}}},

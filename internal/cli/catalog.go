@@ -110,12 +110,13 @@ func (a *app) validateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		short := shortages(next)
-		err = a.print(map[string]any{"documents": len(next.Documents()), "digest": next.Digest(), "unreachable": short}, func(w io.Writer) {
+		short, budgets := shortages(next), budgetsOf(next)
+		err = a.print(map[string]any{"documents": len(next.Documents()), "digest": next.Digest(), "unreachable": short, "persons": budgets}, func(w io.Writer) {
 			printShortages(w, short)
+			printBudgets(w, budgets)
 			fmt.Fprintf(w, "%d documents are good. Digest %s\n", len(next.Documents()), next.Digest())
 		})
-		if err == nil && reach && len(short) > 0 {
+		if err == nil && (exceeded(budgets) || reach && len(short) > 0) {
 			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
 		}
 		return err

@@ -45,12 +45,13 @@ func (a *app) planCommand() *cobra.Command {
 			plan = append(plan, plannedChange{d.Verb, d.Key.Kind, d.Key.Project, d.Key.Name, d.Fields, d.Weakens})
 			weaker += len(d.Weakens)
 		}
-		short := shortages(next)
-		err = a.print(map[string]any{"base": revision, "digest": next.Digest(), "changes": plan, "weaker": weaker, "unreachable": short}, func(w io.Writer) {
+		short, budgets := shortages(next), budgetsOf(next)
+		err = a.print(map[string]any{"base": revision, "digest": next.Digest(), "changes": plan, "weaker": weaker, "unreachable": short, "persons": budgets}, func(w io.Writer) {
 			printShortages(w, short)
+			printBudgets(w, budgets)
 			printPlan(w, plan, revision, weaker)
 		})
-		if err == nil && (strict && weaker > 0 || reach && len(short) > 0) {
+		if err == nil && (exceeded(budgets) || strict && weaker > 0 || reach && len(short) > 0) {
 			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
 		}
 		return err

@@ -261,7 +261,7 @@ func (a *app) accountsCommand() *cobra.Command {
 				}
 			})
 		}}
-	return withCommands(c, invite, enrol, challenge, a.proveCommand())
+	return withCommands(c, invite, enrol, challenge, a.proveCommand(), a.confirmLinksCommand())
 }
 
 func (a *app) proveCommand() *cobra.Command {

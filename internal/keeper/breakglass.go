@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 )
 
@@ -94,6 +95,7 @@ func (c breakGlass) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 	if err != nil {
 		return nil, nil, err
 	}
+	w.rest(by.User, access.Activating, c.Role, c.Scope, eligible)
 	broken := lockkeeper.Decision{Subject: "glass", Verdict: lockkeeper.Pass, Code: "glass_broken",
 		Sentence: fmt.Sprintf("Nobody approved it: the glass is broken, and the review %s is due at %s.", review.ID, review.Due)}
 	verdict := lockkeeper.All("breaking the glass for "+r.Role+" at "+string(r.Scope), "The rules let the glass be broken.", eligible, broken)

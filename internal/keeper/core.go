@@ -38,6 +38,7 @@ type step struct {
 	records   []journal.Record
 	documents []journal.Document
 	rules     *Rules // in force after the step, if it changed them
+	uses      []used // rights that the command rested on
 	answer    any
 	replay    json.RawMessage // the answer given before, for a key that was seen
 	err       error           // what the caller is told
@@ -88,10 +89,12 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		}
 	}
 	if err == nil {
+		c.uses = &s.uses
 		events, s.answer, err = cmd.decide(&c.world, by, now)
+		c.uses = nil
 	}
 	if err != nil {
-		s.err = err
+		s.err, s.uses = err, nil // what was refused rested on nothing
 		refused := c.refusal(by, cmd, err, now)
 		if refused == nil {
 			return s, nil
@@ -114,6 +117,9 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 func (c *core) record(s *step, by Caller, key string, sum lockkeeper.Digest, events []event, now lockkeeper.Moment) error {
 	for i, ev := range events {
 		e := Entry{Seq: c.Size, Time: now, By: by}
+		if i == 0 {
+			e.Used = s.uses
+		}
 		if i == 0 && key != "" {
 			answer, err := marshal(s.answer)
 			if err != nil {

@@ -159,6 +159,9 @@ func (c proveAccount) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event
 		return nil, nil, lockkeeper.Forbidden.Errorf("initiator_unknown", "The account that started this run belongs to no user of the catalog.").
 			WithNext("List the account's id under ids of its user.")
 	}
+	if err := w.unconfirmed(idLink(c.Job.Provider, c.Job.Actor.Value)); err != nil {
+		return nil, nil, err
+	}
 	if err := w.admits(catalog.Pipeline{}, c.Job.Provider, []Origin{w.origin(c.Job, c.Job.Actor, c.Job.ActorName)}); err != nil {
 		return nil, nil, err
 	}

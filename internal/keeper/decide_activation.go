@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 	"github.com/lockkeeper/lockkeeper/internal/gate"
 )
@@ -237,6 +238,7 @@ func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 	if err != nil {
 		return nil, nil, err
 	}
+	w.rest(by.User, lockkeeper.ApproveActivations, "", r.Scope, ballot.Right)
 	if !c.Approve {
 		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
 	}
@@ -337,6 +339,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		}
 		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
+	w.rest(r.User, access.Activating, r.Role, r.Scope, verdict.Because[0])
 	if up, asked := w.steppedUp(r, by, now); asked {
 		if verdict = gate.Also(verdict, up); !up.Passed(now) {
 			return nil, nil, lockkeeper.Forbidden.Errorf(up.Code, "%s", up.Sentence).WithNext("%s; then lockkeeper requests begin %s", up.Next, r.ID).WithDecision(verdict)

@@ -49,6 +49,12 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 			ev.Second = &Second{Alone: true, Weakens: weakens}
 		}
 	}
+	if ev.Linked, ev.Unlinked, err = w.linking(by.User, c.Rules.Catalog); err != nil {
+		return nil, nil, err
+	}
+	if ev.Second != nil && !ev.Second.Alone {
+		ev.Linked = nil // more than one has decided
+	}
 	return append(w.closeProposals(""), ev), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }
 
@@ -84,6 +90,9 @@ func (c applyCatalog) fits(w *world, user string, now lockkeeper.Moment) ([]cata
 	}
 	if held := c.Rules.ofAccess().HeldTogether(now); len(held) > 0 {
 		return nil, verdict, lockkeeper.Invalid.Errorf("duties_not_separated", "%s", held[0]).WithNext("Take one of the two assignments away from one of them.").WithField("Separation " + held[0].Separation)
+	}
+	if err := w.keepsBudgets(c.Rules, now); err != nil {
+		return nil, verdict, err
 	}
 	return changes, verdict, w.keepsAdministrator(c.Rules.joined(w.State), now)
 }

@@ -20,6 +20,9 @@ func (w *world) mayApply(user string, next *Rules, changes []catalog.Change, now
 	}
 	because = append(because, w.mayImpersonate(user, next.Catalog, now)...)
 	because = append(because, w.grantsOnlyHeld(user, next, now)...)
+	if slices.ContainsFunc(changes, func(ch catalog.Change) bool { return writeAction[ch.Key.Kind] == lockkeeper.WriteAccess }) {
+		w.rest(user, lockkeeper.EscalateAccess, "", lockkeeper.Root, w.check(user, lockkeeper.EscalateAccess, lockkeeper.Root, now))
+	}
 	return lockkeeper.All("apply the catalog", "Every change is permitted.", because...)
 }
 
@@ -35,7 +38,9 @@ func (w *world) mayWrite(user string, ch catalog.Change, new *catalog.Catalog, n
 	}
 	var out []lockkeeper.Decision
 	for _, s := range scopes {
-		out = append(out, w.check(user, writeAction[ch.Key.Kind], s, now))
+		d := w.check(user, writeAction[ch.Key.Kind], s, now)
+		w.rest(user, writeAction[ch.Key.Kind], "", s, d)
+		out = append(out, d)
 	}
 	return out
 }

@@ -296,6 +296,9 @@ func (c approveProposal) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	}
 	ev := revisionOf(c.Rules.Catalog, w.Revision.Number+1)
 	ev.Changes, ev.Message = p.Changes, p.Message
+	if _, ev.Unlinked, err = w.linking(p.User, c.Rules.Catalog); err != nil {
+		return nil, nil, err
+	}
 	ev.Second = &Second{Proposal: p.ID, Proposer: p.User, Approver: by.User, Persons: w.persons(by.User), Digest: p.Digest, Comment: c.Comment, Weakens: p.Weakens}
 	return append(w.closeProposals(p.ID), ev), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }

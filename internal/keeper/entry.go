@@ -71,6 +71,7 @@ type Entry struct {
 	Key     string            `json:"key,omitempty"`    // idempotency key, on the first entry of its command
 	Sum     lockkeeper.Digest `json:"sum,omitempty"`    // digest of the command that came with Key
 	Answer  json.RawMessage   `json:"answer,omitempty"` // what was answered to the command that came with Key
+	Used    []used            `json:"used,omitempty"`   // rights that the command rested on, on its first entry
 	Body    json.RawMessage   `json:"body"`
 }
 

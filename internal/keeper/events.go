@@ -93,6 +93,11 @@ var eventKinds = map[string]func() event{
 	"personal_token.made/1":  func() event { return new(personalMade) },
 	"personal_token.ended/1": func() event { return new(personalEnded) },
 	"personal_token.used/1":  func() event { return new(personalUsed) },
+	"links.confirmed/1":      func() event { return new(linksConfirmed) },
+	"campaign.opened/1":      func() event { return new(campaignOpened) },
+	"campaign.decided/1":     func() event { return new(campaignDecided) },
+	"campaign.closed/1":      func() event { return new(campaignClosed) },
+	"campaign.ended/1":       func() event { return new(campaignEnded) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -151,7 +156,10 @@ type catalogApplied struct {
 	Documents []lockkeeper.Digest `json:"documents"`
 	Changes   []ChangedDocument   `json:"changes,omitempty"`
 	Message   string              `json:"message,omitempty"`
-	Second    *Second             `json:"second,omitempty"` // where it weakens; none: it does not, or an earlier release applied it
+	Second    *Second             `json:"second,omitempty"`   // where it weakens; none: it does not, or an earlier release applied it
+	Campaign  string              `json:"campaign,omitempty"` // whose outcome it is
+	Linked    map[string]Link     `json:"linked,omitempty"`   // accounts that were linked to persons who have not confirmed them
+	Unlinked  []string            `json:"unlinked,omitempty"` // and such that are theirs no more
 }
 
 // A ChangedDocument is one difference between two revisions of the catalog.
@@ -177,6 +185,13 @@ func (ev *catalogApplied) apply(s *State, e Entry) error {
 		delete(s.Proposals, ev.Second.Proposal)
 	}
 	s.Revision = Revision{Number: ev.Number, Digest: ev.Digest, Documents: ev.Documents, Seq: e.Seq}
+	for _, key := range ev.Unlinked {
+		delete(s.Links, key)
+	}
+	for key, l := range ev.Linked {
+		l.At = e.Time
+		s.Links[key] = l
+	}
 	return nil
 }
 
@@ -295,6 +310,7 @@ func (ev *sessionStarted) apply(s *State, e Entry) error {
 	}
 	session := ev.Session
 	s.Sessions[session.ID] = &session
+	s.noteSignIn(session.User, e.Time)
 	return nil
 }
 

@@ -132,6 +132,26 @@ func (r *Rules) joined(s *State) *Rules {
 	return j
 }
 
+// said is a copy of what directories said and wrote, to be looked at while the state
+// goes on. Members are never changed in place.
+func (s *State) said() *State {
+	out := &State{Members: maps.Clone(s.Members), Provisioned: make(map[string]*Provisioned, len(s.Provisioned))}
+	for name, p := range s.Provisioned {
+		c := &Provisioned{Tokens: make(map[string]*WriteToken, len(p.Tokens)), Ended: p.Ended, Users: maps.Clone(p.Users), Groups: make(map[string]*ProvisionedGroup, len(p.Groups))}
+		for id, t := range p.Tokens {
+			own := *t
+			c.Tokens[id] = &own
+		}
+		for id, g := range p.Groups {
+			own := *g
+			own.Members = slices.Clone(g.Members)
+			c.Groups[id] = &own
+		}
+		out.Provisioned[name] = c
+	}
+	return out
+}
+
 // bindsMember reports whether an account of a directory is the user's that it
 // signs in as, by the catalog: the user lists it, or there is no such user in the
 // catalog and the directory may bring some. One that was written before it was
@@ -212,6 +232,9 @@ func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment)
 			WithNext("Ask an access administrator to switch the user on in the catalog.")
 	}
 	if err := w.held(m.User); err != nil {
+		return nil, nil, err
+	}
+	if err := w.unconfirmed(signInLink(d.Name, m.Subject)); err != nil {
 		return nil, nil, err
 	}
 	if i := w.quarantined(m.User); i != nil {
@@ -337,6 +360,7 @@ func (ev *sessionUsed) apply(s *State, e Entry) error {
 		used := *session
 		used.Used = e.Time
 		s.Sessions[ev.ID] = &used
+		s.noteSignIn(ev.User, e.Time)
 	}
 	return nil
 }

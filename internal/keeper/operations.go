@@ -89,6 +89,13 @@ func (k *Keeper) Challenge(ctx context.Context, by Caller) (string, error) {
 	return c, err
 }
 
+// ConfirmLinks says that the accounts that somebody linked to the caller are his, and
+// returns them.
+func (k *Keeper) ConfirmLinks(ctx context.Context, by Caller) ([]string, error) {
+	answer, err := do[confirmed](ctx, k, by, "", confirmLinks{})
+	return answer.Links, err
+}
+
 // Prove takes the run's token as the proof. It returns the user who proved
 // himself.
 func (k *Keeper) Prove(ctx context.Context, job lockkeeper.Workload, challenge string) (string, error) {

@@ -133,6 +133,7 @@ func (c issueToken) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 		return nil, nil, lockkeeper.Forbidden.Errorf("activation_ends", "Your right to use %s ends at %s, too soon for a token.", id.Name, expires).WithNext("Make the activation longer: lockkeeper activations extend ID")
 	}
 	t := PersonToken{ID: c.ID, User: by.User, Identity: scope, Audience: c.Audience, Subject: PersonSubjectOf(c.Project, id.Environment, id.Name, by.User), Activation: activation, Expires: expires}
+	w.rest(by.User, lockkeeper.UseIdentities, "", scope, right)
 	return []event{&tokenIssued{Token: t, Right: right, Revision: w.Revision.Number}}, issued{t, id, now, w.Revision.Number}, nil
 }
 

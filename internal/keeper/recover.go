@@ -60,6 +60,10 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	clear(s.Proposals)
 	clear(s.Activations)
 	clear(s.PersonTokens)
+	clear(s.Campaigns) // verdicts may be lost, and what was to be kept must not go
+	if !s.Observed.IsZero() {
+		s.Observed = e.Time // so may uses
+	}
 	s.Recovery = nil // the older copy does not know which codes were used since
 	clear(s.PersonalTokens)
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil

@@ -261,6 +261,7 @@ func (k *Keeper) tend(ctx context.Context) {
 			continue
 		case <-tick.C:
 		}
+		k.endCampaigns(ctx)
 		size, recorded := k.follow()
 		if verified != nil || size-max(recorded, failed) < k.options.RecordEvery {
 			continue

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/access"
 	"github.com/lockkeeper/lockkeeper/internal/gate"
 )
 
@@ -78,7 +79,21 @@ type State struct {
 	Freed map[lockkeeper.Scope]lockkeeper.Moment `json:"freed"`
 	// Answers to idempotency keys. Evicted oldest first, after a day or past
 	// maxAnswers.
-	Answers     map[string]Answer       `json:"answers"`
+	Answers map[string]Answer `json:"answers"`
+	// Links are accounts that somebody else linked to a person, by account; at most
+	// maxLinks. Evicted when he confirms them, or the catalog lists them no more.
+	Links map[string]Link `json:"links"`
+	// Campaigns that have not ended, by id. At most maxCampaigns, each of maxItems;
+	// evicted when they end.
+	Campaigns map[string]*Campaign `json:"campaigns"`
+	// Uses are the rights that were used, by user, action and scope. At most maxUses;
+	// past it, those that were used longest ago make room, and Observed moves on.
+	Uses     map[string]*access.Use `json:"uses"`
+	Observed lockkeeper.Moment      `json:"observed,omitzero"` // since when all uses are known; zero: none was recorded yet
+	// SignedIn is when each user last signed in or used his session. At most
+	// maxSignedIn; past it, who was away longest makes room.
+	SignedIn map[string]lockkeeper.Moment `json:"signed_in"`
+
 	records     map[string]*recordIndex // of Records, by project; derived
 	AnswerOrder []string                `json:"answer_order"`
 
@@ -241,6 +256,7 @@ func newState() *State {
 		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 		PersonalTokens: map[string]*PersonalToken{},
 		Factors:        map[string]*Factor{}, FactorSince: map[string]lockkeeper.Moment{},
+		Links: map[string]Link{}, Campaigns: map[string]*Campaign{}, Uses: map[string]*access.Use{}, SignedIn: map[string]lockkeeper.Moment{},
 		records: map[string]*recordIndex{},
 
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
@@ -259,6 +275,7 @@ func (s *State) apply(e Entry, ev event) error {
 	if err := ev.apply(s, e); err != nil {
 		return fmt.Errorf("entry %d (%s): %w", e.Seq, e.Kind, err)
 	}
+	s.noteUses(e)
 	s.Size, s.Now = e.Seq+1, e.Time
 	if e.Key != "" {
 		s.remember(e)

@@ -55,7 +55,10 @@ type world struct {
 	// spelled remembers, by deployment, the digest of what stood at its last token:
 	// to compare two decisions costs less than to spell one. nil remembers nothing.
 	spelled map[string]spelling
-	ease    bool // of incidents, only the strict ones count: for what runs already
+	// uses collects the rights that the command being decided rests on; nil: it is
+	// only asked about.
+	uses *[]used
+	ease bool // of incidents, only the strict ones count: for what runs already
 }
 
 // A spelling is a decision and the digest of its canonical bytes.
@@ -159,7 +162,7 @@ func scheduled(event string) bool {
 func (w *world) origin(job lockkeeper.Workload, id, name lockkeeper.Fact) Origin {
 	o := Origin{Provider: job.Provider, Account: id.Value, Name: name.Value}
 	if u, ok := w.rules.Catalog.UserOf(job.Provider, id.Value); ok && id.Known() {
-		o.Persons, o.Automation = w.persons(u.Name), u.Automation
+		o.Persons, o.Automation = w.linkedBy(job.Provider, id.Value, w.persons(u.Name)), u.Automation
 	}
 	return o
 }
@@ -175,6 +178,9 @@ func (w *world) initiators(d *Deployment, now lockkeeper.Moment) []gate.Initiato
 			i.User = u.Name
 			i.Automation = i.Automation || u.Automation
 			i.Right = w.check(u.Name, lockkeeper.StartDeployments, scope, now)
+			if by := w.linker(o.Provider, o.Account); by != "" && i.Right.Passed(now) {
+				i.Right = w.alsoMay(by, i.Right, o, scope, now) // what both may
+			}
 		}
 		out = append(out, i)
 	}
@@ -186,7 +192,7 @@ func (w *world) initiators(d *Deployment, now lockkeeper.Moment) []gate.Initiato
 func (w *world) personsOf(provider, account string, before []lockkeeper.Person) []lockkeeper.Person {
 	out := slices.Clone(before)
 	if u, ok := w.rules.Catalog.UserOf(provider, account); ok {
-		for _, p := range w.persons(u.Name) {
+		for _, p := range w.linkedBy(provider, account, w.persons(u.Name)) {
 			if !slices.Contains(out, p) {
 				out = append(out, p)
 			}
@@ -394,6 +400,7 @@ func (w *world) may(by Caller, action lockkeeper.Action, scope lockkeeper.Scope,
 	if !d.Passed(now) {
 		return d, lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("%s", d.Next).WithDecision(d)
 	}
+	w.rest(by.User, action, "", scope, d)
 	return d, nil
 }
 

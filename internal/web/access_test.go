@@ -108,6 +108,7 @@ func TestChallenges(t *testing.T) {
 		"---\n{kind: Provider, name: other, platform: github, issuer: ISSUER, audience: https://other.example}\n---\n{kind: Provider, name: cluster, platform: kubernetes, issuer: ISSUER, audience: https://cluster.example}\n" +
 		"---\n{kind: Provider, name: azure, platform: azure, issuer: https://az.example/1}\n"
 	w.must(w.people["dora"].Call(ctx, "PUT", "/catalog", api.Apply{Base: 2, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(text, "ISSUER", w.issuer.URL)}}}, nil))
+	w.must(w.people["bob"].Call(ctx, "POST", "/accounts/confirm", nil, nil))
 	ask := func() (c api.Challenge) {
 		w.must(w.people["bob"].Call(ctx, "POST", "/accounts/challenge", nil, &c))
 		return c

@@ -265,6 +265,12 @@ func TestAzureStages(t *testing.T) {
 	text = text[:i] + "stages:\n  - {name: build, trust: {stage: Build, events: [individualCI], refs: [refs/heads/main]}}\n  - {name: deploy, trust: {stage: Deploy, events: [individualCI], refs: [refs/heads/main]}}\n" + text[j:]
 	text = strings.ReplaceAll(text, "tier: production", "tier: preproduction")
 	w.must(w.people["dora"].Call(ctx, "PUT", "/catalog", api.Apply{Base: 2, Files: []api.File{{Name: "rules.yaml", Data: text}}}, nil))
+	for _, user := range []string{"ann", "bob", "cat"} { // whose accounts are others now
+		var c api.Confirmed
+		if w.must(w.people[user].Call(ctx, "POST", "/accounts/confirm", nil, &c)); len(c.Links) != 1 {
+			t.Errorf("%s confirms %v", user, c.Links)
+		}
+	}
 	ask := api.OpenDeployment{Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: lockkeeper.HandleDigest(handle)}
 	as := func(access string) api.Client {
 		return api.Client{Server: w.server.URL, Bearer: w.issuer.Token(w.issuer.AzureClaims(a, now, nil)), Access: access}

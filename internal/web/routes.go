@@ -114,6 +114,8 @@ func route[In, Out any](s *Server, method, path, id, summary string, f func(cont
 func (s *Server) register() {
 	s.registerActivations()
 	s.registerDuties()
+	s.registerReview()
+	s.registerCampaigns()
 	s.registerIncidents()
 	s.registerReviews()
 	s.registerProposals()
@@ -127,6 +129,7 @@ func (s *Server) register() {
 	route(s, http.MethodPost, "/accounts/{id}/invitation", "invite", "Invite a user to choose a password", s.invite)
 	route(s, http.MethodPost, "/enrolments", "enrol", "Choose a password with an invitation", s.enrol)
 	route(s, http.MethodPost, "/accounts/challenge", "challenge", "Ask for a challenge to prove oneself", s.challenge)
+	route(s, http.MethodPost, "/accounts/confirm", "confirm-links", "Say that the accounts that somebody listed under one's name are one's own", s.confirmLinks)
 	route(s, http.MethodPost, "/accounts/proof", "prove", "Prove oneself by a run on a CI platform", s.prove)
 	route(s, http.MethodGet, "/catalog", "catalog", "The catalog in force", s.catalog)
 	route(s, http.MethodPut, "/catalog", "apply-catalog", "Put a catalog in force", s.apply)
