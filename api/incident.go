@@ -42,6 +42,7 @@ type IncidentCut struct {
 type IncidentOutside struct {
 	Deployment  string            `json:"deployment,omitempty" doc:"that got the tokens"`
 	User        string            `json:"user,omitempty" doc:"the person who got them, where no deployment did"`
+	Provisioner string            `json:"provisioner,omitempty" doc:"that gave credentials, where they are no tokens"`
 	Project     string            `json:"project"`
 	Environment string            `json:"environment"`
 	Identity    string            `json:"identity"`

@@ -44,7 +44,7 @@ func (x *Index) EligibleTo(role string, held lockkeeper.Scope, about catalog.Cir
 	if x.barred(&d, who, about.Action, lineage(about.Scope, &levels)) {
 		return d
 	}
-	about.Tier = x.tierOf(about.Scope)
+	about.Tier, about.Environment = x.tierOf(about.Scope), x.placeOf(about.Scope).Environment()
 	return x.eligibility(d, role, x.eligibleFor(about.User, held), about)
 }
 

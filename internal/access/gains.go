@@ -449,8 +449,13 @@ func (g *gains) rules() {
 		if d.Key.Kind == catalog.DirectoryKind && g.only == nil {
 			g.add(Gain{Scope: lockkeeper.Root, Why: fmt.Sprintf("the directory %s lets in more: %s", d.Key.Name, d.Weakens[0])})
 		}
-		if d.Key.Kind == catalog.ProvisionerKind && g.only == nil {
+		if opened := g.is.x.c.Provisioners[d.Key.Name].Role; d.Key.Kind == catalog.ProvisionerKind && g.touches(func(a catalog.Assignment) bool { return g.only == nil || a.Eligible && a.Role == opened }) {
 			g.add(Gain{Scope: lockkeeper.Root, Why: fmt.Sprintf("the provisioner %s opens more: %s", d.Key.Name, d.Weakens[0])})
+		}
+		if scope := g.is.x.c.ScopeOf(d.Key); d.Key.Kind == catalog.IdentityKind && g.only != nil && g.touches(func(a catalog.Assignment) bool {
+			return !a.Deny && a.Scope.Contains(scope) && g.is.x.RoleAllows(a.Role, lockkeeper.UseIdentities)
+		}) {
+			g.add(Gain{Scope: scope, Why: fmt.Sprintf("the identity %s gives more: %s", d.Key.Name, d.Weakens[0])})
 		}
 		role := g.was.x.c.ActivationRules[d.Key.Name].Role
 		if d.Key.Kind == catalog.ActivationRuleKind && g.touches(func(a catalog.Assignment) bool { return a.Eligible && a.Role == role }) {

@@ -94,7 +94,17 @@ func (x *Index) spares(s *special, asks asker, scope lockkeeper.Scope, now lockk
 }
 
 // tierOf is the tier of the environment that a scope is; "" where it is none.
-func (x *Index) tierOf(scope lockkeeper.Scope) catalog.Tier { return x.c.Environments[scope].Tier }
+func (x *Index) tierOf(scope lockkeeper.Scope) catalog.Tier {
+	return x.c.Environments[x.placeOf(scope)].Tier
+}
+
+// placeOf is a scope, or that of the environment in which an identity is.
+func (x *Index) placeOf(scope lockkeeper.Scope) lockkeeper.Scope {
+	if id, is := x.c.Identities[scope]; is {
+		return lockkeeper.EnvironmentScope(id.Project, id.Environment)
+	}
+	return scope
+}
 
 // conditional goes over the assignments with a condition that concern a question,
 // once those without one have not settled it: granted says whether they grant. A
@@ -103,7 +113,7 @@ func (x *Index) conditional(user int32, about catalog.Circumstance, granted, den
 	groups, _ := x.row(user)
 	bit, now := x.actions[about.Action], millis(about.Now)
 	believed := x.believed(user, now)
-	about.Tier = x.tierOf(about.Scope)
+	about.Tier, about.Environment = x.tierOf(about.Scope), x.placeOf(about.Scope).Environment()
 	each := func(deny bool) bool {
 		for at := x.nearest(about.Scope); at >= 0; at = x.nodes[at].above {
 			if x.nodes[at].mask&bit == 0 {
@@ -130,7 +140,7 @@ func (x *Index) conditional(user int32, about catalog.Circumstance, granted, den
 
 // circumstance is what conditions are judged about.
 func (x *Index) circumstance(asks asker, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) catalog.Circumstance {
-	return catalog.Circumstance{Action: action, Scope: scope, User: asks.name, Tier: x.tierOf(scope), Now: now}
+	return catalog.Circumstance{Action: action, Scope: scope, User: asks.name, Tier: x.tierOf(scope), Environment: x.placeOf(scope).Environment(), Now: now}
 }
 
 // lookAhead is how far ahead a verdict is looked at that hangs on the time of a

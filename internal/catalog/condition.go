@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -53,11 +54,12 @@ type Condition struct {
 
 // A Circumstance is what a condition is judged about.
 type Circumstance struct {
-	Action lockkeeper.Action
-	Scope  lockkeeper.Scope
-	User   string // "": unknown, as where a group is asked about
-	Tier   Tier   // of the environment that Scope is; "": it is none
-	Now    lockkeeper.Moment
+	Action      lockkeeper.Action
+	Scope       lockkeeper.Scope
+	User        string // "": unknown, as where a group is asked about
+	Environment string // that Scope is, or is an identity of
+	Tier        Tier   // of the environment that Scope is; "": it is none
+	Now         lockkeeper.Moment
 }
 
 var conditionEnvironment = sync.OnceValues(func() (*cel.Env, error) {
@@ -181,7 +183,7 @@ func (a *Circumstance) ResolveName(name string) (any, bool) {
 	case projectVariable:
 		return types.String(a.Scope.Project()), true
 	case environmentVariable:
-		return types.String(a.Scope.Environment()), true
+		return types.String(cmp.Or(a.Environment, a.Scope.Environment())), true
 	case tierVariable:
 		return types.String(a.Tier), true
 	case userVariable:

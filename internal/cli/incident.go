@@ -94,6 +94,10 @@ func printOutside(w io.Writer, list []api.IncidentOutside, till lockkeeper.Momen
 		if r.Running {
 			what = "it runs on, with its tokens,"
 		}
+		if r.Provisioner != "" {
+			fmt.Fprintf(w, "  %s  credentials of %s until %s\n", r.User, r.Provisioner, r.Till)
+			continue
+		}
 		fmt.Fprintf(w, "  %s  %s/%s as %s: %s until %s\n", cmp.Or(r.Deployment, r.User), r.Project, r.Environment, r.Identity, what, r.Till)
 	}
 	if more := len(list) - 20; more > 0 {

@@ -71,6 +71,8 @@ type Activation struct {
 	Finished lockkeeper.Moment `json:"finished,omitzero"` // when a deployment of that job ended
 	// BreakGlass is the review that is owed for it, if nobody approved it.
 	BreakGlass string `json:"break_glass,omitempty"`
+	// Under are the activations that the approvals of it were given under.
+	Under []string `json:"under,omitempty"`
 }
 
 // Bounds of what is asked for and active.
@@ -233,7 +235,13 @@ func (ev *activationBegun) apply(s *State, e Entry) error {
 	if r == nil {
 		return fmt.Errorf("the request %s is not open", ev.Activation.Request)
 	}
-	s.partTaken(r.Votes, r.Persons, lockkeeper.Moment{})
+	behind := slices.Clone(r.Persons)
+	if r.Run != nil {
+		for _, o := range r.Run.Initiators {
+			behind = append(behind, o.Persons...)
+		}
+	}
+	s.partTaken(r.Votes, behind, lockkeeper.Moment{})
 	delete(s.Requests, ev.Activation.Request)
 	a := ev.Activation
 	a.Started, a.Seq = e.Time, e.Seq

@@ -30,16 +30,21 @@ func (w *world) cut(i *Incident, by Caller, now lockkeeper.Moment) ([]event, Cut
 	out := Cut{ID: i.ID, Revoked: []string{}, Ended: []string{}, Activations: []string{}, Requests: []string{}, Voided: []string{}, Outside: []Residue{}}
 	reason := fmt.Sprintf("The incident %s: %s", i.ID, i.Title)
 	events := then.cutAccess(i, by, reason, now, &out)
-	events = append(events, then.cutDeployments(i, by, reason, now, &out)...)
+	events = append(events, then.cutDeployments(w, i, by, reason, now, &out)...)
 	for _, r := range w.Outside {
 		if now.Before(r.Till) && then.stopsOutside(i, r) {
 			out.Outside = append(out.Outside, r)
 		}
 	}
 	out.Outside = append(out.Outside, then.tokensOutside(now)...)
+	for _, id := range slices.Sorted(maps.Keys(w.PersonTokens)) { // closing brings nothing back
+		if t := w.PersonTokens[id]; then.tokenStopped(t, now) {
+			events = append(events, &tokenRecalled{Token: *t, By: by.User, Revision: w.Revision.Number})
+		}
+	}
 	for _, r := range i.Outside { // told before, when it was extended
 		same := func(o Residue) bool {
-			return o.Deployment == r.Deployment && o.User == r.User && (r.User == "" || o.Project == r.Project && o.Identity == r.Identity)
+			return o.Deployment == r.Deployment && o.User == r.User && (r.User == "" || o.Project == r.Project && o.Identity == r.Identity && o.Provisioner == r.Provisioner)
 		}
 		if now.Before(r.Till) && !r.Running && !slices.ContainsFunc(out.Outside, same) {
 			out.Outside = append(out.Outside, r)
@@ -73,9 +78,10 @@ func (w *world) cutAccess(i *Incident, by Caller, reason string, now lockkeeper.
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.Activations)) {
-		if a := w.Activations[id]; w.quarantined(a.User) != nil || w.runStopped(a.Run) {
+		if a := w.Activations[id]; w.quarantined(a.User) != nil || w.eased(true).runStopped(a.Run) || w.eased(a.Run != nil).lockedPersons(a.Approvers) != nil {
 			events = append(events, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationQuarantined, By: by.User, Reason: reason, Revision: w.Revision.Number}, now))
 			out.Activations = append(out.Activations, id)
+			w.drop(id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.Requests)) {
@@ -88,7 +94,18 @@ func (w *world) cutAccess(i *Incident, by Caller, reason string, now lockkeeper.
 			out.Voided = append(out.Voided, id)
 		}
 	}
+	for _, id := range w.proposalIDs() {
+		if p := w.Proposals[id]; w.quarantined(p.User) != nil || w.lockedPersons(p.Persons) != nil {
+			events = append(events, &proposalClosed{ID: id, Status: requestQuarantined, User: by.User, Reason: reason, Revision: w.Revision.Number})
+		}
+	}
 	return events
+}
+
+// drop takes an activation out of a world that is supposed.
+func (w *world) drop(id string) {
+	w.Activations = maps.Clone(w.Activations)
+	delete(w.Activations, id)
 }
 
 // runStopped reports whether an incident stops the run that a request or an
@@ -107,7 +124,7 @@ func (w *world) tokensOutside(now lockkeeper.Moment) []Residue {
 	for _, id := range slices.Sorted(maps.Keys(w.PersonTokens)) {
 		t := w.PersonTokens[id]
 		i := w.rules.Catalog.Identities[t.Identity]
-		if !now.Before(t.Expires) || t.Revoked || w.quarantined(t.User) == nil && len(w.locks(w.placeOfToken(t.User, t.Identity, i))) == 0 {
+		if !w.tokenStopped(t, now) {
 			continue
 		}
 		key := [2]string{t.User, string(t.Identity)}
@@ -121,10 +138,22 @@ func (w *world) tokensOutside(now lockkeeper.Moment) []Residue {
 		}
 	}
 	var out []Residue
+	for _, id := range slices.Sorted(maps.Keys(w.Duties)) { // certificates
+		if d := w.Duties[id]; now.Before(d.Outside) && w.quarantined(d.User) != nil {
+			out = append(out, Residue{User: d.User, Project: d.Terms.Scope.Project(), Environment: d.Terms.Scope.Environment(), Provisioner: d.Provisioner, Tokens: d.Credentials, Till: d.Outside, Persons: w.persons(d.User)})
+		}
+	}
 	for _, r := range found {
 		out = append(out, *r)
 	}
 	return out
+}
+
+// tokenStopped reports whether a person's token that may be taken still is of what is
+// stopped.
+func (w *world) tokenStopped(t *PersonToken, now lockkeeper.Moment) bool {
+	i := w.rules.Catalog.Identities[t.Identity]
+	return now.Before(t.Expires) && !t.Revoked && (w.quarantined(t.User) != nil || len(w.locks(w.placeOfToken(t.User, t.Identity, i))) > 0)
 }
 
 // void are the users of votes and handed-over places who are quarantined.
@@ -149,7 +178,7 @@ func (w *world) void(votes []Vote, delegated []Delegation) []string {
 // cutDeployments ends what waits and, under a strict incident, takes the leases of
 // what runs: of what is stopped itself, and of what does not stand without the votes
 // of whoever is quarantined.
-func (w *world) cutDeployments(i *Incident, by Caller, reason string, now lockkeeper.Moment, out *Cut) []event {
+func (w *world) cutDeployments(before *world, i *Incident, by Caller, reason string, now lockkeeper.Moment, out *Cut) []event {
 	var events []event
 	for _, id := range slices.Sorted(maps.Keys(w.Deployments)) {
 		d := w.Deployments[id]
@@ -164,6 +193,9 @@ func (w *world) cutDeployments(i *Incident, by Caller, reason string, now lockke
 			if runs && !w.overdue(d, now) && !seen.stands(d, now) {
 				locks = []lockkeeper.Decision{locked(i, "quarantined", "It does not stand without the approvals of whoever is quarantined.")}
 			}
+		}
+		if runs && len(locks) == 0 && !w.overdue(d, now) && slices.ContainsFunc(out.Activations, func(id string) bool { a := before.Activations[id]; return a.Run != nil && a.Run.of(d) }) && !seen.stands(d, now) {
+			locks = []lockkeeper.Decision{locked(i, "quarantined", "It does not stand without what its job had activated.")}
 		}
 		switch {
 		case len(locks) > 0 && runs:

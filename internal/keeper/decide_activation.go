@@ -346,7 +346,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		}
 	}
 	if r.Extends != "" {
-		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil
+		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Approvers: w.approvers(r), Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil
 	}
 	active := 0
 	for _, a := range w.Activations {
@@ -358,7 +358,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		return nil, nil, lockkeeper.Limited.Errorf("activations_many", "%d activations of yours are alive.", active).WithNext("End some: lockkeeper activations list")
 	}
 	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For),
-		Deployment: r.Deployment, Run: r.Run, Approvers: w.approvers(r)}
+		Deployment: r.Deployment, Run: r.Run, Approvers: w.approvers(r), Under: under(r.Votes)}
 	if r.Run == nil { // what a run activates opens nothing outside yet
 		a.Opens = w.openings(r.User, r.Role, r.Scope)
 	}
@@ -411,7 +411,8 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		ev.Status, ev.Decision, ev.Deployments = activationRevoked, right, w.votedUnder(a.ID)
 		gone := map[string]bool{}
 		out := append([]event{ev}, w.fallen(a.ID, by, c.Reason, now, gone)...)
-		return append(out, w.fallenRun(a, by, c.Reason, now, gone)...), opened{a.ID}, nil
+		out = append(out, w.fallenRun(a, by, c.Reason, now, gone)...)
+		return append(out, w.begunUnder(a.ID, by, c.Reason, now, gone, map[string]bool{a.ID: true})...), opened{a.ID}, nil
 	}
 	return []event{ev}, opened{a.ID}, nil
 }
@@ -431,6 +432,11 @@ func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]even
 			scopes = append(scopes, r.Scope)
 		}
 	}
+	for _, a := range w.Activations {
+		if slices.Contains(a.Under, c.Activation) {
+			scopes = append(scopes, a.Scope)
+		}
+	}
 	if len(scopes) == 0 || c.Activation == "" {
 		return nil, nil, lockkeeper.Conflict.Errorf("activation_over", "The activation %.40s does not exist or is over, and nothing stands by it.", c.Activation).WithField(c.Activation)
 	}
@@ -441,7 +447,39 @@ func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]even
 		}
 	}
 	ev := &votesVoided{Activation: c.Activation, By: by.User, Reason: c.Reason, Deployments: w.votedUnder(c.Activation), Revision: w.Revision.Number}
-	return append([]event{ev}, w.fallen(c.Activation, by, c.Reason, now, nil)...), opened{c.Activation}, nil
+	gone := map[string]bool{}
+	out := append([]event{ev}, w.fallen(c.Activation, by, c.Reason, now, gone)...)
+	return append(out, w.begunUnder(c.Activation, by, c.Reason, now, gone, map[string]bool{})...), opened{c.Activation}, nil
+}
+
+// under lists the activations that votes were given under.
+func under(votes []Vote) []string {
+	var out []string
+	for _, v := range votes {
+		if v.Activation != "" && !slices.Contains(out, v.Activation) {
+			out = append(out, v.Activation)
+		}
+	}
+	return out
+}
+
+// begunUnder ends what began by approvals that were given under an activation which is
+// taken, and what those let begin in turn. over are those that have ended already.
+func (w *world) begunUnder(activation string, by Caller, reason string, now lockkeeper.Moment, gone, over map[string]bool) []event {
+	var out []event
+	for _, id := range slices.Sorted(maps.Keys(w.Activations)) {
+		a := w.Activations[id]
+		if over[id] || !slices.Contains(a.Under, activation) || !now.Before(a.Ends) {
+			continue
+		}
+		over[id] = true
+		why := fmt.Sprintf("An approval of it was taken with the activation %s. %s", activation, reason)
+		out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationRevoked, By: by.User, Reason: why, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
+		out = append(out, w.fallen(id, by, reason, now, gone)...)
+		out = append(out, w.fallenRun(a, by, reason, now, gone)...)
+		out = append(out, w.begunUnder(id, by, reason, now, gone, over)...)
+	}
+	return out
 }
 
 // fallen ends the leases of what runs and does not stand without the votes that
@@ -482,19 +520,32 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 		}
 	}
 	gone = map[string]bool{}
+	over := map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(w.Activations)) {
 		a := w.Activations[id]
 		if len(out) >= maxSwept {
 			break
 		}
+		if over[id] {
+			continue
+		}
+		over[id] = true
 		if !now.Before(a.Ends) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number}, now))
+		} else if w.credentialChanged(a) {
+			why := "The credential of its holder was changed."
+			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: why, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
+			out = append(out, w.fallen(id, Caller{Keeper: true}, why, now, gone)...)
+			out = append(out, w.begunUnder(id, Caller{Keeper: true}, why, now, gone, over)...)
 		} else if !w.lives(a, now) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: "The deployment that it was for has ended.", Revision: w.Revision.Number}, now))
 		} else if e := w.eligible(a.User, a.Run, a.Role, a.Scope, now); !e.Passed(now) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
 			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)
 			out = append(out, w.fallenRun(a, Caller{Keeper: true}, e.Sentence, now, gone)...)
+			out = append(out, w.begunUnder(id, Caller{Keeper: true}, e.Sentence, now, gone, over)...)
+		} else {
+			over[id] = false // it goes on
 		}
 	}
 	return out, gone

@@ -151,7 +151,7 @@ func (c attestDuty) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 	switch {
 	case strings.TrimSpace(c.Comment) == "" || len(c.Comment) > maxComment:
 		return nil, nil, lockkeeper.Invalid.Errorf("comment_missing", "Say how it was removed and how you know, in 1 to %d bytes.", maxComment).WithNext("Add --comment.")
-	case !d.Owed(now):
+	case !w.owed(d, now):
 		return nil, nil, lockkeeper.Conflict.Errorf("duty_not_owed", "The removal of %s is not owed: it stands at %s.", d.ID, d.Status).WithNext("Wait for the worker; see: lockkeeper duties show %s", d.ID)
 	case !d.settled(now):
 		return nil, nil, lockkeeper.Conflict.Errorf("effect_unsettled", "Until %s something may still happen at the target.", latest(d.Until, d.Unsettled)).WithNext("Look at the target again then, and attest what you see.")

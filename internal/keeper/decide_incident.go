@@ -74,7 +74,7 @@ func (w *world) stopping(i *Incident, by Caller, freeze []lockkeeper.Scope, quar
 		}
 		places = append(places, q.scope())
 		if q.Persons = nil; q.Kind == userTarget {
-			q.Persons = []lockkeeper.Person{w.rules.Catalog.PersonOf(q.Name)}
+			q.Persons, q.By = []lockkeeper.Person{w.rules.Catalog.PersonOf(q.Name)}, by.User
 		}
 		if !slices.ContainsFunc(i.Quarantine, func(o Quarantine) bool { return o.String() == q.String() }) {
 			i.Quarantine = append(slices.Clip(i.Quarantine), q)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/access"
@@ -16,7 +17,18 @@ func (w *world) could(user string, action lockkeeper.Action, scope lockkeeper.Sc
 	if w.allowed(user, action, scope, now) {
 		return true
 	}
-	return w.rules.Access.Check(user, action, scope, now).Code == "not_granted" && len(w.rules.Access.Activatable(user, action, scope, now)) > 0
+	return w.quarantined(user) == nil && w.rules.Access.Check(user, action, scope, now).Code == "not_granted" && len(w.rules.Access.Activatable(user, action, scope, now)) > 0
+}
+
+// couldBefore reports whether a user could do an action at some time before a proposal
+// that is made now times out: nobody is alone because it is night.
+func (w *world) couldBefore(user string, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
+	for at := now; at.Before(now.Add(proposalPatience)); at = at.Add(30 * time.Minute) {
+		if w.could(user, action, scope, at) {
+			return true
+		}
+	}
+	return false
 }
 
 // writers are the users to whom anything is assigned that lets somebody write a
@@ -76,6 +88,24 @@ func (w *world) others(user string) []string {
 	return out
 }
 
+// withoutQuarantinesBy is the world in which whoever a user has quarantined himself
+// is there still: nobody becomes alone by that.
+func (w *world) withoutQuarantinesBy(user string) *world {
+	if len(w.Incidents) == 0 {
+		return w
+	}
+	s := *w.State
+	s.Incidents = map[string]*Incident{}
+	for id, i := range w.Incidents {
+		milder := *i
+		milder.Quarantine = slices.DeleteFunc(slices.Clone(i.Quarantine), func(q Quarantine) bool {
+			return q.Kind == userTarget && q.By != "" && shared(w.persons(q.By), w.persons(user))
+		})
+		s.Incidents[id] = &milder
+	}
+	return &world{State: &s, rules: w.rules}
+}
+
 func shared(a, b []lockkeeper.Person) bool {
 	return slices.ContainsFunc(a, func(p lockkeeper.Person) bool { return slices.Contains(b, p) })
 }
@@ -84,13 +114,14 @@ func shared(a, b []lockkeeper.Person) bool {
 // changes that weaken. Each is looked at alone: to put something beside it that
 // nobody else may write makes nobody alone.
 func (w *world) secondFor(user string, next *Rules, keys []catalog.Key, now lockkeeper.Moment) bool {
+	w = w.withoutQuarantinesBy(user)
 	others := w.others(user)
 	for _, k := range keys {
 		scope := w.rules.Catalog.ScopeOf(k)
 		if _, was := w.rules.Catalog.Has(k); !was {
 			scope = next.Catalog.ScopeOf(k)
 		}
-		if slices.ContainsFunc(others, func(o string) bool { return w.could(o, writeAction[k.Kind], scope, now) }) {
+		if slices.ContainsFunc(others, func(o string) bool { return w.couldBefore(o, writeAction[k.Kind], scope, now) }) {
 			return true
 		}
 	}
@@ -144,6 +175,7 @@ func (w *world) withGroups(users []string, rules *Rules) []string {
 // nobody else would hold any more, or only less of. Without this, whoever may take rights away could
 // first take them from the second person.
 func (w *world) losesSecond(user string, next *Rules, now lockkeeper.Moment) []string {
+	w = w.withoutQuarantinesBy(user)
 	others := w.others(user)
 	after := &world{State: w.State, rules: next.joined(w.State)}
 	less := lessening{w, next, now, map[string]map[lockkeeper.Action]bool{}}
@@ -161,9 +193,9 @@ func (w *world) losesSecond(user string, next *Rules, now lockkeeper.Moment) []s
 				continue
 			}
 			seen[at] = true
-			i := slices.IndexFunc(others, func(o string) bool { return w.could(o, action, a.Scope, now) })
+			i := slices.IndexFunc(others, func(o string) bool { return w.couldBefore(o, action, a.Scope, now) })
 			keeps := func(o string) bool {
-				return after.could(o, action, a.Scope, now) && !less.of(o, action)
+				return after.couldBefore(o, action, a.Scope, now) && !less.of(o, action)
 			}
 			if i < 0 || slices.Contains(left, others[i]) && keeps(others[i]) {
 				continue
@@ -299,7 +331,13 @@ func (c approveProposal) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	if _, ev.Unlinked, err = w.linking(p.User, c.Rules.Catalog); err != nil {
 		return nil, nil, err
 	}
-	ev.Second = &Second{Proposal: p.ID, Proposer: p.User, Approver: by.User, Persons: w.persons(by.User), Digest: p.Digest, Comment: c.Comment, Weakens: p.Weakens}
+	var under string
+	for _, ch := range catalog.Diff(w.rules.Catalog, c.Rules.Catalog) {
+		if _, id := w.checkBy(by.User, writeAction[ch.Key.Kind], c.Rules.Catalog.ScopeOf(ch.Key), now); id != "" {
+			under = id
+		}
+	}
+	ev.Second = &Second{Activation: under, Behind: w.everybody(p.User, p.Persons), Proposal: p.ID, Proposer: p.User, Approver: by.User, Persons: w.persons(by.User), Digest: p.Digest, Comment: c.Comment, Weakens: p.Weakens}
 	return append(w.closeProposals(p.ID), ev), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }
 

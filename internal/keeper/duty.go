@@ -149,6 +149,9 @@ func (w *world) duties(a Activation, now lockkeeper.Moment) ([]event, error) {
 		return nil, lockkeeper.Limited.Errorf("duties_many", "%d duties to undo are open, and this would open %d more.", len(w.Duties), len(opens)).WithNext("See what is open: lockkeeper duties list")
 	}
 	for i, o := range opens {
+		if !w.opensTo(a.User, a.Role, a.Scope, w.rules.Catalog.Provisioners[o.Provisioner].Scope, now) {
+			continue
+		}
 		if owed := w.owedOn(o.Provisioner, now); owed != nil {
 			return nil, lockkeeper.Conflict.Errorf("revocation_owed", "%s should have lost the account %s of the provisioner %s at %s, and nobody knows that he has; until then nobody gets another one.", owed.User, owed.Account, o.Provisioner, owed.due()).
 				WithNext("See why: lockkeeper duties show %s", owed.ID)
@@ -193,11 +196,17 @@ func (d *Duty) Owed(now lockkeeper.Moment) bool {
 	return d.Status == DutyOwed || d.Maybe > 0 && !now.Before(d.due().Add(owedAfter))
 }
 
+// owed is Owed for what nothing gives a right to any more: an activation may have been
+// made longer since.
+func (w *world) owed(d *Duty, now lockkeeper.Moment) bool {
+	return d.Status == DutyOwed || d.Owed(now) && w.finished(d, now)
+}
+
 // owedOn is the oldest duty that is owed on a provisioner, or nil.
 func (w *world) owedOn(provisioner string, now lockkeeper.Moment) *Duty {
 	var found *Duty
 	for _, d := range w.Duties {
-		if d.Provisioner == provisioner && d.Owed(now) && (found == nil || cmp.Or(d.Taken.Time().Compare(found.Taken.Time()), cmp.Compare(d.ID, found.ID)) < 0) {
+		if d.Provisioner == provisioner && w.owed(d, now) && (found == nil || cmp.Or(d.Taken.Time().Compare(found.Taken.Time()), cmp.Compare(d.ID, found.ID)) < 0) {
 			found = d
 		}
 	}
@@ -216,8 +225,21 @@ func (w *world) finished(d *Duty, now lockkeeper.Moment) bool {
 	if !there || digestOfTerms(p.For(d.User)) != digestOfTerms(d.Terms) {
 		return true
 	}
-	e := w.rules.Access.Eligible(a.User, a.Role, a.Scope, now)
-	return !e.Passed(now)
+	return !w.opensTo(a.User, a.Role, a.Scope, p.Scope, now)
+}
+
+// opensTo reports whether what a user holds at a scope opens something at another one
+// now: what is outside knows no action, so that the condition of the eligible assignment
+// must be so of every action of the role there, and no deny be about any.
+func (w *world) opensTo(user, role string, held, at lockkeeper.Scope, now lockkeeper.Moment) bool {
+	actions := w.rules.Access.RoleActions(role)
+	for _, action := range actions {
+		e := w.rules.Access.EligibleTo(role, held, catalog.Circumstance{Action: action, Scope: at, User: user, Now: now})
+		if !e.Passed(now) || w.rules.Access.Check(user, action, at, now).Code == "denied_by_assignment" {
+			return false
+		}
+	}
+	return len(actions) > 0
 }
 
 // accounts are the duties by what they are about.

@@ -185,6 +185,9 @@ func (ev *catalogApplied) apply(s *State, e Entry) error {
 		delete(s.Proposals, ev.Second.Proposal)
 	}
 	s.Revision = Revision{Number: ev.Number, Digest: ev.Digest, Documents: ev.Documents, Seq: e.Seq}
+	if two := ev.Second; two != nil && two.Activation != "" { // whoever gained by broken glass reviews it not
+		s.partTaken([]Vote{{Activation: two.Activation, Persons: two.Persons}}, two.Behind, lockkeeper.Moment{})
+	}
 	for _, key := range ev.Unlinked {
 		delete(s.Links, key)
 	}

@@ -24,14 +24,15 @@ type Extension struct {
 // activationExtended moves the end of an activation.
 type activationExtended struct {
 	one
-	ID       string              `json:"id"`
-	Request  string              `json:"request"`
-	User     string              `json:"user"`
-	From     lockkeeper.Moment   `json:"from"`
-	Ends     lockkeeper.Moment   `json:"ends"`
-	Digest   lockkeeper.Digest   `json:"digest"` // of the request
-	Decision lockkeeper.Decision `json:"decision"`
-	Revision int                 `json:"revision"`
+	ID        string              `json:"id"`
+	Request   string              `json:"request"`
+	User      string              `json:"user"`
+	From      lockkeeper.Moment   `json:"from"`
+	Ends      lockkeeper.Moment   `json:"ends"`
+	Digest    lockkeeper.Digest   `json:"digest"` // of the request
+	Approvers []lockkeeper.Person `json:"approvers,omitempty"`
+	Decision  lockkeeper.Decision `json:"decision"`
+	Revision  int                 `json:"revision"`
 }
 
 func (*activationExtended) kind() string { return "activation.extended" }
@@ -43,6 +44,8 @@ func (ev *activationExtended) apply(s *State, e Entry) error {
 	if a == nil || s.Requests[ev.Request] == nil {
 		return fmt.Errorf("the activation %s or the request %s is not there", ev.ID, ev.Request)
 	}
+	r := s.Requests[ev.Request]
+	s.partTaken(r.Votes, r.Persons, lockkeeper.Moment{})
 	delete(s.Requests, ev.Request)
 	ev.on(a, e)
 	return nil
@@ -50,6 +53,12 @@ func (ev *activationExtended) apply(s *State, e Entry) error {
 func (ev *activationExtended) on(a *Activation, e Entry) {
 	a.Extended = append(slices.Clone(a.Extended), Extension{Request: ev.Request, At: e.Time, From: ev.From})
 	a.Ends = ev.Ends
+	a.Approvers = slices.Clone(a.Approvers)
+	for _, p := range ev.Approvers {
+		if !slices.Contains(a.Approvers, p) {
+			a.Approvers = append(a.Approvers, p)
+		}
+	}
 }
 
 // extensible judges, for a request that makes an activation longer, whether it
@@ -197,7 +206,18 @@ const maxTrims = 10
 // lives reports whether an activation gives anything at now, by its own bounds and
 // those of what it was asked for.
 func (w *world) lives(a *Activation, now lockkeeper.Moment) bool {
-	return !now.Before(a.Started) && now.Before(a.Ends) && (a.Deployment == "" || w.goesOn(a.Deployment, now)) && !w.runOver(a, now)
+	return !now.Before(a.Started) && now.Before(a.Ends) && !w.credentialChanged(a) && (a.Deployment == "" || w.goesOn(a.Deployment, now)) && !w.runOver(a, now)
+}
+
+// credentialChanged reports whether the credential of the holder was changed since an
+// activation began for which the rules ask for a time of cooling off: whoever changed
+// it must not have what its owner had activated.
+func (w *world) credentialChanged(a *Activation) bool {
+	if a.Run != nil {
+		return false
+	}
+	changed := w.Accounts[a.User].changed()
+	return a.Started.Before(changed) && w.demandsOn(a.Role, a.Scope).coolingOff > 0
 }
 
 // goesOn reports whether a deployment has not ended, by arithmetic too.

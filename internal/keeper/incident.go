@@ -46,6 +46,7 @@ type Quarantine struct {
 	Project string              `json:"project,omitempty"`
 	Name    string              `json:"name"`
 	Persons []lockkeeper.Person `json:"persons,omitempty"` // whom a user was when it was declared
+	By      string              `json:"by,omitempty"`      // who declared it
 }
 
 // What can be quarantined.
@@ -108,7 +109,8 @@ type Residue struct {
 	Identity    string            `json:"identity"`
 	Tokens      int               `json:"tokens"`
 	Till        lockkeeper.Moment `json:"till"`
-	Running     bool              `json:"running,omitempty"` // the lease lives on and may get more
+	Provisioner string            `json:"provisioner,omitempty"` // whose credentials they are, where they are no tokens
+	Running     bool              `json:"running,omitempty"`     // the lease lives on and may get more
 	// What an incident finds it by.
 	Pipeline string              `json:"pipeline"`
 	Provider string              `json:"provider"`

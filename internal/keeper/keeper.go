@@ -283,7 +283,7 @@ func do[T any](ctx context.Context, k *Keeper, by Caller, key string, cmd comman
 	r := &request{by: by, key: key, cmd: cmd, reply: make(chan step, 1)}
 	queue := k.queue
 	switch cmd.(type) {
-	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident, denyProposal,
+	case cancelDeployment, endDeployment, endSession, revokeToken, revokeLease, withdrawApproval, endActivation, withdrawRequest, beginEffect, endEffect, openIncident, extendIncident, denyProposal, recallToken,
 		endPersonal:
 		queue = k.urgent
 	}

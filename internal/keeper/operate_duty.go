@@ -89,7 +89,7 @@ type DutyEnd struct {
 
 func (w *world) dutyView(d *Duty, now lockkeeper.Moment) DutyView {
 	v := DutyView{Duty: *d.clone(), Stands: d.Status, Finished: w.finished(d, now)}
-	if d.Owed(now) {
+	if w.owed(d, now) {
 		v.Stands = DutyOwed
 	}
 	return v
@@ -229,8 +229,9 @@ func (k *Keeper) DutyCounts() map[string]int {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	out := map[string]int{DutyTaken: 0, DutyGranted: 0, DutyRevoked: 0, DutyOwed: 0}
+	w := world{State: k.state, rules: k.rules}
 	for _, d := range k.state.Duties {
-		if d.Owed(now) {
+		if w.owed(d, now) {
 			out[DutyOwed]++
 		} else {
 			out[d.Status]++

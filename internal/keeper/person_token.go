@@ -24,6 +24,7 @@ type PersonToken struct {
 	Audience   string            `json:"audience"`
 	Subject    string            `json:"subject"`
 	Activation string            `json:"activation,omitempty"` // that it rests on; "": on what is assigned
+	Session    string            `json:"session,omitempty"`    // that it was had in
 	Expires    lockkeeper.Moment `json:"expires"`
 	Revoked    bool              `json:"revoked,omitempty"`
 }
@@ -132,7 +133,7 @@ func (c issueToken) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 	if expires.Sub(now) < shortestToken {
 		return nil, nil, lockkeeper.Forbidden.Errorf("activation_ends", "Your right to use %s ends at %s, too soon for a token.", id.Name, expires).WithNext("Make the activation longer: lockkeeper activations extend ID")
 	}
-	t := PersonToken{ID: c.ID, User: by.User, Identity: scope, Audience: c.Audience, Subject: PersonSubjectOf(c.Project, id.Environment, id.Name, by.User), Activation: activation, Expires: expires}
+	t := PersonToken{ID: c.ID, User: by.User, Identity: scope, Audience: c.Audience, Subject: PersonSubjectOf(c.Project, id.Environment, id.Name, by.User), Activation: activation, Session: by.Session, Expires: expires}
 	w.rest(by.User, lockkeeper.UseIdentities, "", scope, right)
 	return []event{&tokenIssued{Token: t, Right: right, Revision: w.Revision.Number}}, issued{t, id, now, w.Revision.Number}, nil
 }
@@ -192,6 +193,9 @@ func (w *world) tokenStands(t *PersonToken, now lockkeeper.Moment) bool {
 		return false
 	}
 	if a := w.Activations[t.Activation]; t.Activation != "" && (a == nil || !w.lives(a, now)) {
+		return false
+	}
+	if s := w.Sessions[t.Session]; t.Session != "" && (s == nil || w.sessionOver(s, now) != "" && now.Before(s.Expires)) {
 		return false
 	}
 	_, _, err := w.mayUse(t.User, t.Identity, now)

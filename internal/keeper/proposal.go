@@ -109,9 +109,12 @@ type Second struct {
 	Persons  []lockkeeper.Person `json:"persons,omitempty"` // that the approver counted as
 	Digest   lockkeeper.Digest   `json:"digest,omitempty"`
 	Comment  string              `json:"comment,omitempty"`
-	Alone    bool                `json:"alone,omitempty"`    // nobody else could have decided
-	Recovery string              `json:"recovery,omitempty"` // codes of several persons started the session: the review that is owed for it
-	Weakens  []string            `json:"weakens"`
+	// Activation is what the approver's right rested on, and Behind who had proposed it.
+	Activation string              `json:"activation,omitempty"`
+	Behind     []lockkeeper.Person `json:"behind,omitempty"`
+	Alone      bool                `json:"alone,omitempty"`    // nobody else could have decided
+	Recovery   string              `json:"recovery,omitempty"` // codes of several persons started the session: the review that is owed for it
+	Weakens    []string            `json:"weakens"`
 }
 
 // closeProposals ends what waits when another revision comes in force, but for one.

@@ -270,7 +270,7 @@ func (w *world) recovered(by Caller, cmd command) error {
 		return nil
 	}
 	switch cmd.(type) {
-	case applyCatalog, inviteAccount, endSession, useSession, endActivation, openIncident, extendIncident, revokeLease, revokeToken, cancelDeployment, rotateKey, acknowledge:
+	case applyCatalog, inviteAccount, endSession, useSession, endActivation, openIncident, extendIncident, revokeLease, revokeToken, recallToken, cancelDeployment, rotateKey:
 		return nil
 	}
 	return lockkeeper.Forbidden.Errorf("recovery_session", "A session that recovery codes started may not do this.").

@@ -228,7 +228,21 @@ func common(a, b []lockkeeper.Person) bool {
 // parties are the persons who do not review: the user, as whoever he was and is, and
 // whoever took part.
 func (w *world) parties(r *Review) []lockkeeper.Person {
-	return append(w.everybody(r.User, r.Persons), r.Took...)
+	out := append(w.everybody(r.User, r.Persons), r.Took...)
+	for _, q := range w.Requests { // what waits was let through by it, too, once it begins
+		if slices.ContainsFunc(q.Votes, func(v Vote) bool { return v.Activation != "" && v.Activation == r.Activation }) {
+			out = append(out, q.Persons...)
+			if q.Run != nil {
+				for _, o := range q.Run.Initiators {
+					out = append(out, o.Persons...)
+				}
+			}
+			for _, v := range q.Votes {
+				out = append(out, v.Persons...)
+			}
+		}
+	}
+	return out
 }
 
 // mayReview reports whether a user is one of those whom a demand asks, now.

@@ -47,7 +47,7 @@ func (w *world) apart(d *Deployment, f gate.Facts, v Vote) string {
 		return ""
 	}
 	mine := w.usesOf(v)
-	others := append(w.usesOfInitiators(f), mine...) // what one vote stands for is compared with itself, too
+	others := append(w.usesOfInitiators(d, f), mine...) // what one vote stands for is compared with itself, too
 	for _, o := range d.approvals() {
 		if o.User != v.User && (v.Seq == 0 || o.Seq < v.Seq) {
 			others = append(others, w.usesOf(o)...)
@@ -67,8 +67,13 @@ func (w *world) apart(d *Deployment, f gate.Facts, v Vote) string {
 
 // usesOfInitiators are the parts of those who stand behind the run, and of whoever
 // approved the activations that they start it with.
-func (w *world) usesOfInitiators(f gate.Facts) []use {
+func (w *world) usesOfInitiators(d *Deployment, f gate.Facts) []use {
 	var out []use
+	for _, id := range slices.Sorted(maps.Keys(w.Activations)) { // that the job itself holds
+		if a := w.Activations[id]; a.Run != nil && a.Run.of(d) && len(a.Approvers) > 0 {
+			out = append(out, use{lockkeeper.ApproveActivations, fmt.Sprintf("%s approved what the job had activated", a.Approvers[0]), a.Approvers})
+		}
+	}
 	for _, i := range f.Initiators {
 		out = append(out, use{lockkeeper.StartDeployments, i.Account + " started it", i.Persons})
 		for _, id := range slices.Sorted(maps.Keys(w.Activations)) {
@@ -85,7 +90,7 @@ func (w *world) usesOfInitiators(f gate.Facts) []use {
 func (w *world) approvers(r *Request) []lockkeeper.Person {
 	var out []lockkeeper.Person
 	for _, v := range r.Votes {
-		if v.Digest != r.Digest || !v.Approve {
+		if !v.Approve || !r.approvedBy(v) {
 			continue
 		}
 		for _, p := range w.everybody(v.User, v.Persons) {

@@ -85,7 +85,7 @@ func renderCut(c keeper.Cut) api.IncidentCut {
 func renderOutside(list []keeper.Residue) []api.IncidentOutside {
 	out := []api.IncidentOutside{}
 	for _, r := range list {
-		out = append(out, api.IncidentOutside{Deployment: r.Deployment, User: r.User, Project: r.Project, Environment: r.Environment, Identity: r.Identity, Tokens: r.Tokens, Till: r.Till, Running: r.Running})
+		out = append(out, api.IncidentOutside{Deployment: r.Deployment, User: r.User, Provisioner: r.Provisioner, Project: r.Project, Environment: r.Environment, Identity: r.Identity, Tokens: r.Tokens, Till: r.Till, Running: r.Running})
 	}
 	return out
 }
