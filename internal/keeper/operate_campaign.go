@@ -268,7 +268,7 @@ func (k *Keeper) outcomeOf(id string, now lockkeeper.Moment) (command, error) {
 // holdsOn says what other rules take that must stay, or "".
 func (w *world) holdsOn(by string, next *Rules, now lockkeeper.Moment) string {
 	switch {
-	case w.keepsAdministrator(next, now) != nil:
+	case w.keepsAdministrator(next.joined(w.State), now) != nil: // whom a directory switched off administers nothing
 		return lastAdministrator
 	case len(w.losesSecond(by, next, now)) > 0:
 		return secondPerson
