@@ -64,6 +64,17 @@ func (x *Index) With(said []Membership) *Index {
 	return &y
 }
 
+// Believing is the index in which everything that directories said is believed, however
+// old it is: for questions of who could do something once he has signed in again.
+func (x *Index) Believing() *Index {
+	if x.tiers == nil {
+		return x
+	}
+	y := *x
+	y.known, y.tiers = nil, nil
+	return &y
+}
+
 // believed is the groups of a user that grant at now: those that the catalog puts
 // him in, and those that a directory said he is in and that is believed still.
 func (x *Index) believed(user int32, now int64) set {

@@ -2,9 +2,12 @@ package catalog
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
+
+	"github.com/lockkeeper/lockkeeper"
 )
 
 // A Directory is an identity provider of the organisation: it signs people in with
@@ -28,7 +31,9 @@ type Directory struct {
 	// directory said so; default 12h, 5m to 720h.
 	GroupAge Duration `json:"groupAge,omitempty"`
 	// Admit lets everybody in whom it signs in, as a user who holds nothing but what
-	// his groups give him. Without it, only users who list an account at it.
+	// his groups give him. Without it, only users who list an account at it. One
+	// directory may, and every user must list his account at it, or that he has none:
+	// or else one person could come in as two.
 	Admit   bool     `json:"admit,omitempty"`
 	Session Duration `json:"session,omitempty"` // longest sign-in; default 12h, 5m to 24h
 	Idle    Duration `json:"idle,omitempty"`    // a sign-in that is not used this long ends; default 4h, 5m to 24h
@@ -92,6 +97,12 @@ func (d Directory) IssuerURL() string {
 		return "https://accounts.google.com"
 	}
 	return d.Issuer
+}
+
+// Source stands for what makes the directory the one that it is: issuer, client, and
+// the claim that names an account. The name alone may come to mean another one.
+func (d Directory) Source() string {
+	return lockkeeper.DigestOf(fmt.Appendf(nil, "lockkeeper.directory.v1\n%q %q %q", d.IssuerURL(), d.Client, d.SubjectClaim())).Hex()[:24]
 }
 
 // AskedScopes are the scopes that a sign-in asks for.
@@ -170,7 +181,7 @@ func (d Directory) SubjectUnfit(subject string) string {
 
 // SignsIn is the user who lists an account at a directory among his own.
 func (c *Catalog) SignsIn(directory, subject string) (User, bool) {
-	u, ok := c.Users[c.bySignIn[SignIn{directory, subject}]]
+	u, ok := c.Users[c.bySignIn[SignIn{Directory: directory, Subject: subject}]]
 	return u, ok
 }
 

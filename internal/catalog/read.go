@@ -218,7 +218,10 @@ func (c *Catalog) indexOne(value any) {
 			c.byID[id] = v.Name
 		}
 		for _, s := range v.SignIns {
-			c.bySignIn[s] = v.Name
+			if s.None {
+				continue
+			}
+			c.bySignIn[SignIn{Directory: s.Directory, Subject: s.Subject}] = v.Name
 		}
 	case *Pipeline:
 		key := repository{v.Provider, v.Organisation, v.Repository}

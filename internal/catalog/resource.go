@@ -70,8 +70,11 @@ type PlatformID struct {
 type SignIn struct {
 	Directory string `json:"directory"`
 	// Subject is what the directory calls the account for ever: sub of its tokens, at
-	// entra the object id.
-	Subject string `json:"subject"`
+	// entra the object id. Left out only with none.
+	Subject string `json:"subject,omitempty"`
+	// None says that the person has no account there: a directory that admits people
+	// must not bring him in as somebody else.
+	None bool `json:"none,omitempty"`
 }
 
 // A Group is a set of users and of other groups.

@@ -152,6 +152,7 @@ func (v *rules) check(read, admitted []*resource) {
 	v.platformIDs(admitted)
 	v.persons(admitted)
 	v.directories(admitted)
+	v.admitting(admitted)
 	v.providers(admitted)
 	v.ambiguousStages(admitted)
 	v.identityPairs(admitted)

@@ -120,10 +120,44 @@ func (v *rules) signIns(r *resource, u *User) {
 		if !v.reference(r, at+".directory", Key{Kind: DirectoryKind, Name: s.Directory}) {
 			continue
 		}
+		if s.None {
+			if s.Subject != "" {
+				v.add(r, at+".none", "sign_in_unfit", "The user has an account there or has none.", "Leave subject or none out.")
+			}
+			continue
+		}
 		if s.Subject == "" || len(s.Subject) > maxSubject || strings.ContainsFunc(s.Subject, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 			v.add(r, at+".subject", "subject_unfit", "The account of the user at the directory has no fit name.", "Write what the directory calls it for ever: its sub, at Entra ID its object id. A sign-in that is refused prints it.")
 		} else if u.Automation {
 			v.add(r, at, "automation_signs_in", "Automation never signs in.", "Take the sign-in out, or automation: true.")
+		}
+	}
+}
+
+// admitting refuses a directory that could bring in, as somebody new, whom the catalog
+// knows already: what one of the two starts, the other could approve.
+func (v *rules) admitting(admitted []*resource) {
+	var first *resource
+	for _, r := range admitted {
+		d, is := r.value.(*Directory)
+		if !is || !d.Admit {
+			continue
+		}
+		if first != nil {
+			v.add(r, "admit", "admit_twice", fmt.Sprintf("%s admits people already (%s): somebody with an account at both would be two persons.", first.key, first.where()), "Let one directory admit people, and list users of the other.")
+			continue
+		}
+		first = r
+		var missing []string
+		for _, o := range admitted {
+			u, is := o.value.(*User)
+			if is && !u.Automation && !slices.ContainsFunc(u.SignIns, func(s SignIn) bool { return s.Directory == d.Name }) {
+				missing = append(missing, u.Name)
+			}
+		}
+		if len(missing) > 0 {
+			v.add(r, "admit", "admit_unlisted", fmt.Sprintf("The directory would bring these in as somebody new, and what they start they could approve: %s.", clip(strings.Join(missing, ", "), 200)),
+				"List the account of each under signIns: {directory: "+d.Name+", subject: …}, or that he has none there: {directory: "+d.Name+", none: true}.")
 		}
 	}
 }
@@ -142,6 +176,9 @@ func (v *rules) directories(admitted []*resource) {
 			first[key] = r
 		case *User:
 			for i, s := range value.SignIns {
+				if s.None {
+					continue
+				}
 				if other, taken := owner[s]; taken {
 					v.add(r, fmt.Sprintf("signIns[%d].subject", i), "sign_in_taken", fmt.Sprintf("The account %s at %s already belongs to %s (%s).", name(s.Subject), name(s.Directory), other.key, other.where()), "Leave it with the one user whose account it is.")
 					continue

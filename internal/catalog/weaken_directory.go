@@ -30,6 +30,9 @@ func (w *weakening) directory(a Directory, was bool, b Directory, is bool) {
 	w.when(a.IssuerURL() != b.IssuerURL(), "another issuer, %s, says who somebody is", b.IssuerURL())
 	w.when(a.Client != b.Client, "tokens for another client, %s, are taken", b.Client)
 	w.when(a.Domain != b.Domain, "accounts of another domain, %s, are let in", b.Domain)
+	for _, s := range a.AskedScopes() {
+		w.when(a.ClaimOfGroups() != "" && !slices.Contains(b.AskedScopes(), s), "the directory is not asked for %s any more: groups that denies are for may go unsaid", s)
+	}
 	w.when(a.SubjectClaim() != b.SubjectClaim(), "another claim, %s, says whose account it is", b.SubjectClaim())
 	w.when(a.ClaimOfGroups() != b.ClaimOfGroups() && b.ClaimOfGroups() != "", "groups are read from another claim, %s", b.ClaimOfGroups())
 	if a.Scim && b.Scim {
@@ -61,6 +64,10 @@ func (w *weakening) signIns(a, b User) {
 		}
 	}
 	for _, s := range b.SignIns {
+		if s.None {
+			w.when(!slices.Contains(a.SignIns, s), "whoever signs in at %s is taken for somebody else than the user", s.Directory)
+			continue
+		}
 		w.when(!slices.Contains(a.SignIns, s), "the account %s at %s may sign in as the user", s.Subject, s.Directory)
 	}
 }

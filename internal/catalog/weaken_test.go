@@ -288,14 +288,15 @@ func judgements() map[string]judgement {
 		"Directory.Tenant":      {weaker: []edit{{"tenant: 0e7a0b1c-0000-4000-8000-000000000001", "tenant: 0e7a0b1c-0000-4000-8000-000000000002", true}}},
 		"Directory.Domain":      {weaker: []edit{{"domain: example.com", "domain: example.org", true}}},
 		"Directory.Client":      {weaker: []edit{{"client: lk", "client: other", true}}},
-		"Directory.Scopes":      {none: "what is asked for more or less is what tokens say, and they are read the same", not: []edit{{"scopes: [profile, groups]", "scopes: [profile]", false}}},
+		"Directory.Scopes":      {weaker: []edit{{"scopes: [profile, groups]", "scopes: [profile]", false}}},
+		"SignIn.None":           {weaker: []edit{{"{directory: corp, subject: s1}", "{directory: corp, none: true}", true}}},
 		"Directory.Claim":       {weaker: []edit{{"claim: uid", "claim: sub", true}}},
 		"Directory.GroupClaim":  {weaker: []edit{{"groupClaim: teams", "groupClaim: groups", true}}},
 		"Directory.Groups":      {weaker: []edit{{"groups: [{id: g1, group: leads}", "groups: [{id: g0, group: leads}, {id: g1, group: leads}", false}, {", {id: g2, group: contractors}", "", true}}},
 		"DirectoryGroup.ID":     {weaker: []edit{{"id: g1", "id: g3", true}}},
 		"DirectoryGroup.Group":  {weaker: []edit{{"id: g1, group: leads", "id: g1, group: left", true}}},
 		"Directory.GroupAge":    {weaker: []edit{{"groupAge: 1h", "groupAge: 2h", false}, {", groupAge: 1h", "", false}}},
-		"Directory.Admit":       {weaker: []edit{{"name: plain", "name: plain, admit: true", false}}},
+		"Directory.Admit":       {names: "judged by TestAdmitWeakens: every user must list an account at such a directory"},
 		"Directory.Scim":        {weaker: []edit{{"name: plain", "name: plain, scim: true", true}}},
 		"Directory.ScimSubject": {weaker: []edit{{", scimSubject: userName", "", true}}},
 		"Directory.ScimGroups":  {weaker: []edit{{", scimGroups: externalId", "", true}}},
@@ -479,5 +480,16 @@ func TestEscapes(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
+	}
+}
+
+// To let in whoever is not listed weakens; not to do so any more does not.
+func TestAdmitWeakens(t *testing.T) {
+	read := func(admit string) *Catalog {
+		return mustRead(t, File{"x.yaml", []byte("{kind: User, name: ann, signIns: [{directory: d, none: true}]}\n---\n{kind: Directory, name: d, platform: dex, issuer: 'https://dex.example.com', client: c" + admit + "}\n")})
+	}
+	closed, open := read(""), read(", admit: true")
+	if there, back := Explain(closed, open), Explain(open, closed); len(there) != 1 || len(there[0].Weakens) != 1 || len(back[0].Weakens) != 0 {
+		t.Errorf("%+v, undone %+v", there, back)
 	}
 }

@@ -22,6 +22,7 @@ import (
 // it, with what its tokens look like.
 type Directory struct {
 	Name         string
+	Source       string // what makes it the one that it is; goes with whom it vouches for
 	Issuer       string // exact iss
 	Client       string // client id
 	Secret       string // of the client; "": a public one, which PKCE alone protects
@@ -47,6 +48,7 @@ type Flow struct {
 // A Person is what a directory vouches for.
 type Person struct {
 	Directory     string
+	Source        string // of the directory
 	Subject       string
 	Name          string            // what he is called there; not to be relied on
 	Groups        []string          // ids; nil where nobody asked for them
@@ -290,7 +292,7 @@ func read(d Directory, f Flow, id *oidc.IDToken, now lockkeeper.Moment) (Person,
 	case d.Domain != "" && c.Hd != d.Domain:
 		return Person{}, refuse("domain_differs", "The account is of another domain than %s.", d.Domain)
 	}
-	p := Person{Directory: d.Name, Name: c.Name, Said: said, Strong: slices.Contains(c.Amr, "mfa") || c.Acr == "phr" || c.Acr == "phrh"}
+	p := Person{Directory: d.Name, Source: d.Source, Name: c.Name, Said: said, Strong: slices.Contains(c.Amr, "mfa") || c.Acr == "phr" || c.Acr == "phrh"}
 	if p.Name == "" {
 		p.Name = c.Email
 	}

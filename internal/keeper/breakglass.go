@@ -169,7 +169,7 @@ func (w *world) glassLeft(c breakGlass, d demands, now lockkeeper.Moment) error 
 // could have approved the activation, who reviews it, and who approves deployments to
 // the environments in it.
 func (w *world) concerned(user string, scope lockkeeper.Scope, demands []ReviewDemand, now lockkeeper.Moment) []string {
-	out := w.rules.Access.WhoCan(lockkeeper.ApproveActivations, scope, now)
+	out := w.rules.Access.Believing().WhoCan(lockkeeper.ApproveActivations, scope, now)
 	for _, d := range demands {
 		users, _ := w.reviewers(d, nil, now)
 		out = append(out, users...)

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -78,10 +79,39 @@ func (c inviteAccount) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf("user_unknown", "The catalog has no user %q who may sign in.", c.User).
 			WithNext("Add the user to the catalog and apply it: lockkeeper apply DIR")
 	}
+	if err := w.mayGiveCredential(by, c.User, now); err != nil {
+		return nil, nil, err
+	}
 	if i := w.quarantined(c.User); i != nil {
 		return nil, nil, lockkeeper.Forbidden.Errorf("quarantined", "%s is quarantined by the incident %s.", c.User, i.ID).WithNext("Invite the user once it is closed.")
 	}
 	return []event{&accountInvited{User: c.User, Code: c.Code, By: by.User, Expires: now.Add(invitationLife), Behind: w.behind(by)}}, nil, nil
+}
+
+// mayGiveCredential refuses to put the way into an account into the hand of somebody
+// who could make more of it than he has: whoever may not escalate gives nobody's
+// credential who may, nor a second one to who signs in with a directory.
+func (w *world) mayGiveCredential(by Caller, user string, now lockkeeper.Moment) error {
+	if by.User == user || w.checkFor(by, lockkeeper.EscalateAccess, lockkeeper.Root, now).Passed(now) {
+		return nil
+	}
+	if w.everHolds(user, lockkeeper.EscalateAccess, now) {
+		return lockkeeper.Forbidden.Errorf("escalation", "%s may give others more than you hold, and whoever makes the credential enters as %s.", user, user).WithNext("Ask an organisation administrator.")
+	}
+	if len(w.rules.Catalog.Users[user].SignIns) > 0 {
+		return lockkeeper.Forbidden.Errorf("escalation", "%s signs in with a directory, and a password beside it would be another way in.", user).WithNext("Ask an organisation administrator.")
+	}
+	return nil
+}
+
+// everHolds reports whether a user holds an action anywhere, or may activate it, now or
+// later, once he has signed in.
+func (w *world) everHolds(user string, action lockkeeper.Action, now lockkeeper.Moment) bool {
+	x := w.rules.Access.Believing()
+	held, err := x.Holdings(lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: user}, now)
+	return err == nil && slices.ContainsFunc(held, func(p Path) bool {
+		return p.Effect != "denies" && p.Effect != "ended" && x.RoleAllows(p.Role, action)
+	})
 }
 
 // enrolAccount chooses a password with a one-time code.

@@ -369,6 +369,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 	out = append(out, w.overdueDuties(now, maxSwept-len(out))...)
 	out = append(out, w.overdueProposals(now)...)
 	out = append(out, w.overduePersonal(now, maxSwept-len(out))...)
+	out = append(out, w.overdueSessions(now, maxSwept-len(out))...)
 	for _, id := range ids {
 		d := w.Deployments[id]
 		if gone[id] {

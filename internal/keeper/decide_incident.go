@@ -192,8 +192,9 @@ func (w *world) entering() map[string]bool {
 // couldDeclare reports whether a user holds incidents/declare at a scope, or may
 // activate a role that gives it.
 func (w *world) couldDeclare(user string, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
-	return w.quarantined(user) == nil && (w.allowed(user, lockkeeper.DeclareIncidents, scope, now) ||
-		len(w.rules.Access.Activatable(user, lockkeeper.DeclareIncidents, scope, now)) > 0)
+	x := w.rules.Access.Believing() // once he has signed in again
+	return w.quarantined(user) == nil && (w.allowed(user, lockkeeper.DeclareIncidents, scope, now) || x.Allowed(user, lockkeeper.DeclareIncidents, scope, now) ||
+		len(x.Activatable(user, lockkeeper.DeclareIncidents, scope, now)) > 0)
 }
 
 // isOpener reports whether a user is, by any of his persons, who opened an incident.

@@ -72,7 +72,8 @@ func (w *world) others(user string) []string {
 	mine := w.persons(user)
 	able := map[string]bool{}
 	for name, a := range w.Accounts {
-		able[name] = a.Credential != "" && (a.Once || !shared(w.persons(name), mine))
+		made := a.First != "" && slices.Contains(mine, w.rules.Catalog.PersonOf(a.First))
+		able[name] = a.Credential != "" && (a.Proven || a.Once || !made)
 	}
 	for _, m := range w.Members {
 		if _, binds := bindsMember(w.rules.ofCatalog(), m); binds {
@@ -91,9 +92,8 @@ func (w *world) others(user string) []string {
 // withoutQuarantinesBy is the world in which whoever a user has quarantined himself
 // is there still: nobody becomes alone by that.
 func (w *world) withoutQuarantinesBy(user string) *world {
-	if len(w.Incidents) == 0 {
-		return w
-	}
+	rules := *w.rules
+	rules.Access = rules.Access.Believing() // nobody is alone because others have not signed in of late
 	s := *w.State
 	s.Incidents = map[string]*Incident{}
 	for id, i := range w.Incidents {
@@ -103,7 +103,7 @@ func (w *world) withoutQuarantinesBy(user string) *world {
 		})
 		s.Incidents[id] = &milder
 	}
-	return &world{State: &s, rules: w.rules}
+	return &world{State: &s, rules: &rules}
 }
 
 func shared(a, b []lockkeeper.Person) bool {
@@ -177,7 +177,9 @@ func (w *world) withGroups(users []string, rules *Rules) []string {
 func (w *world) losesSecond(user string, next *Rules, now lockkeeper.Moment) []string {
 	w = w.withoutQuarantinesBy(user)
 	others := w.others(user)
-	after := &world{State: w.State, rules: next.joined(w.State)}
+	joined := *next.joined(w.State)
+	joined.Access = joined.Access.Believing()
+	after := &world{State: w.State, rules: &joined}
 	less := lessening{w, next, now, map[string]map[lockkeeper.Action]bool{}}
 	left := after.others(user)
 	var out []string

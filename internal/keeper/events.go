@@ -234,7 +234,11 @@ func (*accountEnrolled) kind() string          { return "account.enrolled" }
 func (ev *accountEnrolled) subjects() []string { return []string{"user/" + ev.User} }
 func (ev *accountEnrolled) apply(s *State, e Entry) error {
 	once := s.Accounts[ev.User] != nil && (s.Accounts[ev.User].Proven || s.Accounts[ev.User].Once)
-	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time, Behind: ev.Behind, Once: once}
+	first := ev.Maker
+	if old := s.Accounts[ev.User]; old != nil && old.Credential != "" {
+		first = old.First
+	}
+	s.Accounts[ev.User] = &Account{User: ev.User, Credential: ev.Credential, Maker: ev.Maker, Since: e.Time, Behind: ev.Behind, Once: once, First: first}
 	for id, session := range s.Sessions {
 		if session.User == ev.User {
 			delete(s.Sessions, id) // a new password ends what the old one opened

@@ -182,10 +182,26 @@ func (w *world) mayChangeFactors(by Caller, now lockkeeper.Moment) error {
 		return errPersonNeeded()
 	}
 	if len(w.factorsOf(by.User)) == 0 {
-		return nil
+		return w.entered(by, now)
 	}
 	if d := factorProof.judge(w, by, now); !d.Passed(now) {
 		return lockkeeper.Forbidden.Errorf(d.Code, "%s", d.Sentence).WithNext("Show a factor that you have: lockkeeper step-up").WithDecision(d)
+	}
+	return nil
+}
+
+// entered refuses a sign-in that is not of now: whoever finds an older one must not
+// make it a strong one with a factor of his own.
+func (w *world) entered(by Caller, now lockkeeper.Moment) error {
+	s := w.Sessions[by.Session]
+	since := lockkeeper.Moment{}
+	if s != nil {
+		if since = s.Authenticated; since.IsZero() { // the directory does not say
+			since = s.Started
+		}
+	}
+	if s == nil || now.Sub(since) > factorAge {
+		return lockkeeper.Forbidden.Errorf("step_up_needed", "The first factor takes a sign-in of the last %s.", factorAge).WithNext("Sign in again (lockkeeper login --anew, or login --user NAME), and register it then.")
 	}
 	return nil
 }
@@ -267,6 +283,9 @@ func (c resetFactors) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if _, err := w.may(by, lockkeeper.InviteAccounts, lockkeeper.Root, now); err != nil {
 		return nil, nil, err
 	}
+	if err := w.mayGiveFactor(by, c.User, now); err != nil {
+		return nil, nil, err
+	}
 	switch {
 	case c.User == by.User:
 		return nil, nil, lockkeeper.Forbidden.Errorf("factors_own", "Nobody resets his own factors.").WithNext("Remove them one by one (lockkeeper factors remove), or ask another access administrator.")
@@ -276,6 +295,14 @@ func (c resetFactors) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 		return nil, nil, lockkeeper.Conflict.Errorf("factors_none", "%.63q has no factor.", c.User).WithNext("Nothing: there is nothing to reset.")
 	}
 	return []event{&factorsReset{User: c.User, By: by.User, Reason: c.Reason}}, nil, nil
+}
+
+// mayGiveFactor is mayGiveCredential for what stands beside a credential.
+func (w *world) mayGiveFactor(by Caller, user string, now lockkeeper.Moment) error {
+	if by.User == user || w.checkFor(by, lockkeeper.EscalateAccess, lockkeeper.Root, now).Passed(now) || !w.everHolds(user, lockkeeper.EscalateAccess, now) {
+		return nil
+	}
+	return lockkeeper.Forbidden.Errorf("escalation", "%s may give others more than you hold, and without his factors a password alone enters as %s.", user, user).WithNext("Ask an organisation administrator.")
 }
 
 // A Shown factor is one whose code or signature was checked, outside the decision.

@@ -125,6 +125,9 @@ func TestSecondFactor(t *testing.T) {
 	p.later(time.Hour)
 	_, err = p.k.ConfirmTOTP(ctx, by, b.ID, "000000")
 	want(t, err, "factor_over")
+	_, err = p.register(t, by, "phone")
+	want(t, err, "step_up_needed") // the sign-in is of an hour ago
+	by = p.signedIn(t)
 	f, err := p.register(t, by, "phone")
 	must(t, err)
 	registered := p.code()
@@ -347,7 +350,7 @@ func TestFactors(t *testing.T) {
 			return s.err
 		}
 		proven := func() bool {
-			return session != nil && (len(factors) == 0 || session.strong && now.Sub(session.at) <= factorAge)
+			return session != nil && now.Sub(session.at) <= factorAge && (len(factors) == 0 || session.strong)
 		}
 		expect := func(err error, right bool) {
 			if (err == nil) != right {

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -132,11 +133,36 @@ func rulesWith(pairs ...string) string {
 
 func readRules(t testing.TB, text string) *catalog.Catalog {
 	t.Helper()
-	c, problems := catalog.Read([]catalog.File{{Name: "rules.yaml", Data: []byte(text)}})
+	c, problems := catalog.Read([]catalog.File{{Name: "rules.yaml", Data: []byte(listed(text))}})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err, problems)
 	}
 	return c
+}
+
+var admitting = regexp.MustCompile(`kind: Directory,? ?\n?name: ([a-z]+)(?:[^\n]*|(?:\n[a-z][^\n]*)*)admit: true`)
+
+// listed says of every user who lists no account at the directory that admits people
+// that he has none there.
+func listed(text string) string {
+	found := admitting.FindStringSubmatch(text)
+	if found == nil {
+		return text
+	}
+	none := "signIns: [{directory: " + found[1] + ", none: true}]"
+	documents := strings.Split(text, "---\n")
+	for i, d := range documents {
+		switch {
+		case strings.Contains(d, "directory: "+found[1]) || strings.Contains(d, "automation: true"):
+		case strings.Contains(d, "{kind: User, name: "):
+			if j := strings.LastIndex(d, "}"); j >= 0 {
+				documents[i] = d[:j] + ", " + none + d[j:]
+			}
+		case strings.Contains(d, "kind: User\n"):
+			documents[i] = strings.TrimRight(d, "\n") + "\n" + none + "\n"
+		}
+	}
+	return strings.Join(documents, "---\n")
 }
 
 func mustRules(t testing.TB, text string) *Rules {

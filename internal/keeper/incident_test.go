@@ -631,7 +631,7 @@ func TestIncidentDirectory(t *testing.T) {
 	}
 	want(t, c.as(Caller{}, startDirectorySession{Session{ID: "s-2", Secret: "x"}, said}, 2*time.Second), "quarantined")
 	for name, text := range map[string]string{
-		"another of the same": corp + strings.NewReplacer("name: corp", "name: again", "client: c,", "client: d,").Replace(corp),
+		"another of the same": corp + strings.NewReplacer("name: corp", "name: again", "client: c, admit: true", "client: d").Replace(corp),
 		"renamed":             strings.Replace(corp, "name: corp", "name: again", 1),
 		"gone":                "",
 		"another claim":       strings.Replace(corp, "client: c", "client: c, claim: uuid", 1),

@@ -242,7 +242,7 @@ func otherDirectory(old, new *catalog.Catalog) string {
 		return SameIssuer(a.IssuerURL(), b.IssuerURL())
 	}
 	for name, a := range old.Directories {
-		if b, is := new.Directories[name]; !is || !same(a, b) || a.SubjectClaim() != b.SubjectClaim() {
+		if b, is := new.Directories[name]; !is || !same(a, b) || a.Client != b.Client || a.SubjectClaim() != b.SubjectClaim() {
 			return "directory " + name
 		}
 		for again, b := range new.Directories {

@@ -21,8 +21,11 @@ type Member struct {
 	Directory string            `json:"directory"`
 	Subject   string            `json:"subject"`
 	User      string            `json:"user"`
-	Groups    []string          `json:"groups,omitempty"` // of the directory, by its ids: those that the catalog named then
+	Groups    []string          `json:"groups,omitempty"` // of the directory, by its ids, whether or not the catalog names them
 	Said      lockkeeper.Moment `json:"said"`             // when the directory said so
+	// Source is what the directory was then (catalog.Directory.Source): under the same
+	// name another one says nothing about this account. "": it wrote the account.
+	Source string `json:"source,omitempty"`
 
 	Provision *Provision `json:"provision,omitempty"` // what the directory wrote about it; replaced, never changed
 }
@@ -31,6 +34,7 @@ type Member struct {
 const (
 	maxMembers      = 50_000
 	maxMemberGroups = 1000
+	maxGroupID      = 255
 	// memberLife is how long an account is remembered of which nothing was heard.
 	// Past it the account may come again and gets its user back by its name.
 	memberLife = 400 * 24 * time.Hour
@@ -158,7 +162,7 @@ func (s *State) said() *State {
 // anybody's is the user's who lists it since.
 func bindsMember(c *catalog.Catalog, m *Member) (catalog.Directory, bool) {
 	d, known := c.Directories[m.Directory]
-	if !known {
+	if !known || m.Source != "" && m.Source != d.Source() {
 		return d, false
 	}
 	if u, listed := c.SignsIn(m.Directory, m.Subject); listed {
@@ -187,6 +191,7 @@ func errAway(directory string) error {
 // A Said is what a directory vouches for at a sign-in.
 type Said struct {
 	Directory     string
+	Source        string            // what the directory was (catalog.Directory.Source)
 	Subject       string            // what it calls the account for ever
 	Name          string            // what the person is called there; only a wish
 	Groups        []string          // ids of its groups
@@ -211,16 +216,13 @@ func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment)
 	if !known {
 		return nil, nil, lockkeeper.Unauthenticated.Errorf("directory_unknown", "The catalog has no directory %.63q.", c.Said.Directory).WithNext("Choose another one: lockkeeper login")
 	}
-	m := Member{Directory: d.Name, Subject: c.Said.Subject, Said: c.Said.At}
-	if now.Before(m.Said) {
-		m.Said = now
+	m, err := c.Said.member(d, now)
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, g := range d.Groups {
-		if slices.Contains(c.Said.Groups, g.ID) && !slices.Contains(m.Groups, g.ID) {
-			m.Groups = append(m.Groups, g.ID)
-		}
+	if old := w.Members[memberKey(d.Name, m.Subject)]; old != nil && m.Said.Before(old.Said) {
+		return nil, nil, lockkeeper.Unauthenticated.Errorf("sign_in_overtaken", "The directory %s has said something newer about this account since.", d.Name).WithNext("Sign in again: lockkeeper login")
 	}
-	var err error
 	if m.User, err = w.userOf(d, c.Said); err != nil {
 		return nil, nil, err
 	}
@@ -241,12 +243,32 @@ func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment)
 		return nil, nil, errQuarantined(i)
 	}
 	s := c.Session
-	s.User, s.Directory, s.Subject, s.Strong = m.User, d.Name, m.Subject, c.Said.Strong
+	s.User, s.Directory, s.Subject, s.Source, s.Strong = m.User, d.Name, m.Subject, m.Source, c.Said.Strong
 	s.Started, s.Expires, s.Used, s.Idle = now, now.Add(d.LongestSession()), now, d.IdleLimit()
 	if s.Authenticated = c.Said.Authenticated; now.Before(s.Authenticated) {
 		s.Authenticated = now
 	}
 	return []event{&memberSaid{Member: m, Revision: w.Revision.Number}, &sessionStarted{Session: s}}, s, nil
+}
+
+// member is what is remembered of what a directory said.
+func (c Said) member(d catalog.Directory, now lockkeeper.Moment) (Member, error) {
+	m := Member{Directory: d.Name, Subject: c.Subject, Said: c.At, Source: d.Source()}
+	if c.Source != "" && c.Source != m.Source {
+		return m, lockkeeper.Unauthenticated.Errorf("directory_changed", "The directory %s has become another one since it vouched for this sign-in.", d.Name).WithNext("Sign in again: lockkeeper login")
+	}
+	if now.Before(m.Said) {
+		m.Said = now
+	}
+	if d.ClaimOfGroups() == "" {
+		return m, nil
+	}
+	m.Groups = slices.Compact(slices.Sorted(slices.Values(c.Groups)))
+	if len(m.Groups) > maxMemberGroups || slices.ContainsFunc(m.Groups, func(g string) bool { return len(g) > maxGroupID }) {
+		return m, lockkeeper.Unauthenticated.Errorf("groups_many", "The directory %s names more than %d groups of the account, or one of more than %d bytes.", d.Name, maxMemberGroups, maxGroupID).
+			WithNext("Ask an administrator to let the directory send only the groups that are assigned to Lockkeeper there.")
+	}
+	return m, nil
 }
 
 // userOf is the user that an account of a directory signs in as: the one who lists
@@ -299,8 +321,12 @@ func (w *world) freeName(directory string, said Said) string {
 	if lockkeeper.CheckName(wish) == nil && !w.nameTaken(wish) {
 		return wish
 	}
-	sum := lockkeeper.DigestOf([]byte("lockkeeper.member.v1\n" + memberKey(directory, said.Subject)))
-	return fmt.Sprintf("%.40s-%s", directory, sum.Hex()[:20])
+	for n := 0; ; n++ { // somebody may have wished for this name, too
+		sum := lockkeeper.DigestOf(fmt.Appendf(nil, "lockkeeper.member.v1\n%d\n%s", n, memberKey(directory, said.Subject)))
+		if name := fmt.Sprintf("%.40s-%s", directory, sum.Hex()[:20]); !w.nameTaken(name) {
+			return name
+		}
+	}
 }
 
 // nameTaken reports whether somebody else is called so: a user, a person, an
@@ -326,6 +352,18 @@ func (w *world) nameTaken(name string) bool {
 // brought to somebody else, or his account to a user of another name: what is open
 // in his name would be another person's, or his own twice.
 func (w *world) keepsMembers(new *catalog.Catalog) error {
+	old := w.rules.ofCatalog()
+	for _, name := range slices.Sorted(maps.Keys(old.Users)) {
+		if _, stays := new.Users[name]; stays {
+			continue
+		}
+		for _, s := range old.Users[name].SignIns {
+			if _, listed := new.SignsIn(s.Directory, s.Subject); !listed && new.Directories[s.Directory].Admit && !s.None {
+				return lockkeeper.Conflict.Errorf("user_would_return", "The directory %s admits whoever is not listed, so %s would come in again, as somebody new.", s.Directory, name).
+					WithNext("Leave the user in and switch him off: off: true").WithField("User " + name)
+			}
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(w.Members)) {
 		m := w.Members[key]
 		if _, own := w.rules.ofCatalog().Users[m.User]; own || m.User == "" {
@@ -380,15 +418,22 @@ func (useSession) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 // sessionOver says why a session holds no more at now by its own bounds and by whoever
 // vouched for it; "": it holds.
 func (w *world) sessionOver(s *Session, now lockkeeper.Moment) string {
+	expires, idle := s.Expires, s.Idle
+	if d, known := w.rules.Catalog.Directories[s.Directory]; known { // which may have become stricter
+		if sooner := s.Started.Add(d.LongestSession()); sooner.Before(expires) {
+			expires = sooner
+		}
+		idle = min(idle, d.IdleLimit())
+	}
 	switch {
-	case !now.Before(s.Expires):
+	case !now.Before(expires):
 		return "The session has ended."
-	case s.Idle > 0 && !now.Before(s.Used.Add(s.Idle)):
-		return fmt.Sprintf("The session was not used for %s.", s.Idle)
+	case idle > 0 && !now.Before(s.Used.Add(idle)):
+		return fmt.Sprintf("The session was not used for %s.", idle)
 	case s.Directory == "":
 		return ""
 	}
-	d, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: s.Directory, Subject: s.Subject, User: s.User})
+	d, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: s.Directory, Subject: s.Subject, User: s.User, Source: s.Source})
 	switch {
 	case !binds:
 		return "The account that signed in is the user's no more."
@@ -396,6 +441,24 @@ func (w *world) sessionOver(s *Session, now lockkeeper.Moment) string {
 		return fmt.Sprintf("The directory %s has switched the account off.", s.Directory)
 	}
 	return ""
+}
+
+// overdueSessions writes down which sessions are over though their time is not, so
+// that none comes back with what it rested on.
+func (w *world) overdueSessions(now lockkeeper.Moment, room int) []event {
+	var over []string
+	for id, s := range w.Sessions {
+		u := w.rules.Catalog.Users[s.User]
+		if now.Before(s.Expires) && (w.sessionOver(s, now) != "" || u.Name == "" || u.Off || u.Automation) {
+			over = append(over, id)
+		}
+	}
+	slices.Sort(over)
+	var out []event
+	for _, id := range over[:min(len(over), max(room, 0))] {
+		out = append(out, &sessionEnded{ID: id, User: w.Sessions[id].User, EndedBy: "(its end)"})
+	}
+	return out
 }
 
 // unmarked reports whether the use of a session is to be written down.

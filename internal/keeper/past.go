@@ -71,7 +71,7 @@ func (k *Keeper) saidBefore(ctx context.Context, s *State, at lockkeeper.Moment)
 	var all []entry
 	err := k.backwards(ctx, membersSubject, at, func(e Entry, body event) bool {
 		all = append(all, entry{e, body})
-		return at.Sub(e.Time) <= longestGroupAge
+		return at.Sub(e.Time) <= memberLife // denies do not age
 	})
 	if err == nil {
 		err = k.backwards(ctx, provisioningSubject, at, func(e Entry, body event) bool {
@@ -98,9 +98,6 @@ func (k *Keeper) saidBefore(ctx context.Context, s *State, at lockkeeper.Moment)
 	}
 	return err
 }
-
-// longestGroupAge is for how long what a directory said is believed at most.
-const longestGroupAge = 30 * 24 * time.Hour
 
 // activeAt collects the activations that were alive at an instant.
 func (k *Keeper) activeAt(ctx context.Context, into map[string]*Activation, at lockkeeper.Moment) error {

@@ -29,6 +29,7 @@ type PersonalToken struct {
 	// long as that account is the user's. "": a password of Lockkeeper's own.
 	Directory string `json:"directory,omitempty"`
 	Subject   string `json:"subject,omitempty"`
+	Source    string `json:"source,omitempty"` // what the directory was then (catalog.Directory.Source)
 }
 
 // Bounds of personal tokens.
@@ -151,7 +152,7 @@ func (w *world) personalOver(t *PersonalToken, now lockkeeper.Moment) (status, w
 	case t.Directory == "":
 		return "", ""
 	}
-	if _, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: t.Directory, Subject: t.Subject, User: t.User}); !binds {
+	if _, binds := bindsMember(w.rules.ofCatalog(), &Member{Directory: t.Directory, Subject: t.Subject, User: t.User, Source: t.Source}); !binds {
 		return personalLapsed, "The account that its maker signed in with is the user's no more."
 	}
 	return "", ""
@@ -268,7 +269,7 @@ func (c makePersonal) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	}
 	t := PersonalToken{ID: c.ID, Name: c.Name, User: by.User, Secret: c.Secret, Actions: actions, Scope: c.Scope, Made: now, Expires: now.Add(c.For)}
 	if s := w.Sessions[by.Session]; s != nil {
-		t.Directory, t.Subject = s.Directory, s.Subject
+		t.Directory, t.Subject, t.Source = s.Directory, s.Subject, s.Source
 	}
 	return []event{&personalMade{Token: t}}, t, nil
 }

@@ -105,132 +105,134 @@ func humanOf(user string) string { return strings.TrimSuffix(user, "2") }
 // there are two, nobody decides his own, and nobody what gives him something.
 func TestInvariant13(t *testing.T) {
 	outcome := map[string]int{}
-	rapid.Check(t, func(t *rapid.T) {
-		now, force := began, posture{two: true, freeze: true, ada: rapid.Bool().Draw(t, "ada"), cat: rapid.Bool().Draw(t, "cat")}
-		c := &core{world: world{State: newState(), rules: force.rules(tOf(t))}}
-		events := []event{&journalStarted{}, &setupCompleted{User: "dora", Credential: "p"}}
-		for _, user := range []string{"dora2", "ada", "cat", "eve"} {
-			events = append(events, &accountEnrolled{User: user, Credential: "p", Maker: "dora"}, &accountProven{User: user, Token: lockkeeper.TokenIDOf("x", user), Expires: now})
-		}
-		if err := c.record(&step{}, Caller{Keeper: true}, "", "", events, now); err != nil {
-			t.Fatal(err)
-		}
-		type waiting struct {
-			by   string
-			next posture
-			base int
-			till lockkeeper.Moment
-		}
-		open, n := map[string]waiting{}, 0
-		user := func() string {
-			return rapid.SampledFrom([]string{"dora", "dora", "dora2", "ada", "ada", "cat", "eve"}).Draw(t, "user")
-		}
-		do := func(by string, cmd command) step {
-			s, err := c.step(Caller{User: by}, "", cmd, now)
-			if err != nil {
-				t.Fatalf("%s by %s: %v", cmd.name(), by, err)
+	for range 4 { // so that what is rare comes, too
+		rapid.Check(t, func(t *rapid.T) {
+			now, force := began, posture{two: true, freeze: true, ada: rapid.Bool().Draw(t, "ada"), cat: rapid.Bool().Draw(t, "cat")}
+			c := &core{world: world{State: newState(), rules: force.rules(tOf(t))}}
+			events := []event{&journalStarted{}, &setupCompleted{User: "dora", Credential: "p"}}
+			for _, user := range []string{"dora2", "ada", "cat", "eve"} {
+				events = append(events, &accountEnrolled{User: user, Credential: "p", Maker: "dora"}, &accountProven{User: user, Token: lockkeeper.TokenIDOf("x", user), Expires: now})
 			}
-			outcome[fmt.Sprint(cmd.name(), " ", codeOf(s.err))]++
-			return s
-		}
-		for range rapid.IntRange(5, 40).Draw(t, "steps") {
-			ids := []string{"p-none"}
-			for id := range open {
-				ids = append(ids, id)
+			if err := c.record(&step{}, Caller{Keeper: true}, "", "", events, now); err != nil {
+				t.Fatal(err)
 			}
-			slices.Sort(ids)
-			if len(ids) > 1 && rapid.IntRange(0, 5).Draw(t, "a real one") > 0 {
-				ids = ids[1:]
+			type waiting struct {
+				by   string
+				next posture
+				base int
+				till lockkeeper.Moment
 			}
-			id := rapid.SampledFrom(ids).Draw(t, "proposal")
-			w, known := open[id]
-			by, revision := user(), c.Revision.Number
-			switch rapid.SampledFrom([]string{"apply", "apply", "apply", "approve", "approve", "approve", "deny", "withdraw", "wait"}).Draw(t, "step") {
-			case "apply":
-				next := force
-				for range rapid.IntRange(1, 2).Draw(t, "changes") {
-					part := []*bool{&next.two, &next.freeze, &next.eve, &next.ada, &next.cat, &next.rel}[rapid.IntRange(0, 5).Draw(t, "part")]
-					*part = !*part
+			open, n := map[string]waiting{}, 0
+			user := func() string {
+				return rapid.SampledFrom([]string{"dora", "dora", "dora2", "ada", "ada", "cat", "eve"}).Draw(t, "user")
+			}
+			do := func(by string, cmd command) step {
+				s, err := c.step(Caller{User: by}, "", cmd, now)
+				if err != nil {
+					t.Fatalf("%s by %s: %v", cmd.name(), by, err)
 				}
-				if next == force {
-					continue
+				outcome[fmt.Sprint(cmd.name(), " ", codeOf(s.err))]++
+				return s
+			}
+			for range rapid.IntRange(5, 40).Draw(t, "steps") {
+				ids := []string{"p-none"}
+				for id := range open {
+					ids = append(ids, id)
 				}
-				n++
-				id = fmt.Sprint("p-", n)
-				s := do(by, applyCatalog{Base: revision, Rules: next.rules(tOf(t)), ID: id})
-				mine := 0
-				for _, o := range open {
-					mine += map[bool]int{true: 1}[o.by == by]
+				slices.Sort(ids)
+				if len(ids) > 1 && rapid.IntRange(0, 5).Draw(t, "a real one") > 0 {
+					ids = ids[1:]
 				}
-				switch second := force.second(next, humanOf(by)); {
-				case !force.may(next, humanOf(by)):
-					if s.err == nil {
-						t.Fatalf("%s may not make %+v of %+v", by, next, force)
+				id := rapid.SampledFrom(ids).Draw(t, "proposal")
+				w, known := open[id]
+				by, revision := user(), c.Revision.Number
+				switch rapid.SampledFrom([]string{"apply", "apply", "apply", "approve", "approve", "approve", "deny", "withdraw", "wait"}).Draw(t, "step") {
+				case "apply":
+					next := force
+					for range rapid.IntRange(1, 2).Draw(t, "changes") {
+						part := []*bool{&next.two, &next.freeze, &next.eve, &next.ada, &next.cat, &next.rel}[rapid.IntRange(0, 5).Draw(t, "part")]
+						*part = !*part
 					}
-				case second && (mine >= maxProposalsEach || len(open) >= maxProposals):
-					if codeOf(s.err) != "proposals_many" {
-						t.Fatalf("%s has %d proposals: %v", by, mine, s.err)
+					if next == force {
+						continue
 					}
-				case second:
-					if s.err != nil || c.Revision.Number != revision || c.Proposals[id] == nil || s.rules != nil {
-						t.Fatalf("%s makes %+v of %+v, which takes a second person: %v", by, next, force, s.err)
+					n++
+					id = fmt.Sprint("p-", n)
+					s := do(by, applyCatalog{Base: revision, Rules: next.rules(tOf(t)), ID: id})
+					mine := 0
+					for _, o := range open {
+						mine += map[bool]int{true: 1}[o.by == by]
 					}
-					open[id] = waiting{by, next, revision, now.Add(proposalPatience)}
-				default:
-					if s.err != nil || c.Revision.Number != revision+1 {
-						t.Fatalf("%s makes %+v of %+v, which takes nobody else: %v", by, next, force, s.err)
+					switch second := force.second(next, humanOf(by)); {
+					case !force.may(next, humanOf(by)):
+						if s.err == nil {
+							t.Fatalf("%s may not make %+v of %+v", by, next, force)
+						}
+					case second && (mine >= maxProposalsEach || len(open) >= maxProposals):
+						if codeOf(s.err) != "proposals_many" {
+							t.Fatalf("%s has %d proposals: %v", by, mine, s.err)
+						}
+					case second:
+						if s.err != nil || c.Revision.Number != revision || c.Proposals[id] == nil || s.rules != nil {
+							t.Fatalf("%s makes %+v of %+v, which takes a second person: %v", by, next, force, s.err)
+						}
+						open[id] = waiting{by, next, revision, now.Add(proposalPatience)}
+					default:
+						if s.err != nil || c.Revision.Number != revision+1 {
+							t.Fatalf("%s makes %+v of %+v, which takes nobody else: %v", by, next, force, s.err)
+						}
+						force = next
+						clear(open)
 					}
-					force = next
-					clear(open)
-				}
-			case "approve":
-				digest := lockkeeper.DigestOf([]byte("another"))
-				if p := c.Proposals[id]; p != nil && rapid.IntRange(0, 9).Draw(t, "right digest") > 0 {
-					digest = p.Digest
-				}
-				rules := w.next.rules(tOf(t))
-				s := do(by, approveProposal{Proposal: id, Digest: digest, Rules: rules})
-				gains := by == "ada" && (w.next.ada && !force.ada || w.next.rel && !force.rel) || by == "cat" && w.next.cat && !force.cat || by == "eve" && w.next.eve && !force.eve
-				want := known && now.Before(w.till) && c.Revision.Number <= w.base+1 && w.base == revision && humanOf(by) != humanOf(w.by) && force.may(w.next, humanOf(by)) && force.may(w.next, humanOf(w.by)) && !gains &&
-					digest != lockkeeper.DigestOf([]byte("another"))
-				if (s.err == nil) != want {
-					t.Fatalf("%s approves %+v in place of %+v: %v, want %v", by, w, force, s.err, want)
-				}
-				if want {
-					force = w.next
-					clear(open)
-					if ev := s.events[len(s.events)-1].(*catalogApplied); ev.Second.Approver != by || ev.Second.Proposer != w.by || ev.Second.Alone || s.rules != rules {
-						t.Fatalf("%+v", ev.Second)
+				case "approve":
+					digest := lockkeeper.DigestOf([]byte("another"))
+					if p := c.Proposals[id]; p != nil && rapid.IntRange(0, 9).Draw(t, "right digest") > 0 {
+						digest = p.Digest
 					}
-				}
-			case "deny", "withdraw":
-				withdraw := rapid.Bool().Draw(t, "back")
-				s := do(by, denyProposal{Proposal: id, Withdraw: withdraw, Rules: w.next.rules(tOf(t))})
-				want := known && now.Before(w.till) && (withdraw && by == w.by || !withdraw && humanOf(by) != humanOf(w.by) && force.may(w.next, humanOf(by)))
-				if (s.err == nil) != want {
-					t.Fatalf("%s ends %+v: %v, want %v", by, w, s.err, want)
-				}
-				if want {
-					delete(open, id)
-				}
-			case "wait":
-				now = now.Add(time.Duration(rapid.SampledFrom([]int{1, 30, 72}).Draw(t, "hours")) * time.Hour)
-				if rapid.Bool().Draw(t, "sweep") {
-					if _, err := c.step(Caller{Keeper: true}, "", sweep{}, now); err != nil {
-						t.Fatal(err)
+					rules := w.next.rules(tOf(t))
+					s := do(by, approveProposal{Proposal: id, Digest: digest, Rules: rules})
+					gains := by == "ada" && (w.next.ada && !force.ada || w.next.rel && !force.rel) || by == "cat" && w.next.cat && !force.cat || by == "eve" && w.next.eve && !force.eve
+					want := known && now.Before(w.till) && c.Revision.Number <= w.base+1 && w.base == revision && humanOf(by) != humanOf(w.by) && force.may(w.next, humanOf(by)) && force.may(w.next, humanOf(w.by)) && !gains &&
+						digest != lockkeeper.DigestOf([]byte("another"))
+					if (s.err == nil) != want {
+						t.Fatalf("%s approves %+v in place of %+v: %v, want %v", by, w, force, s.err, want)
 					}
-					for id, w := range open {
-						if !now.Before(w.till) {
-							delete(open, id)
+					if want {
+						force = w.next
+						clear(open)
+						if ev := s.events[len(s.events)-1].(*catalogApplied); ev.Second.Approver != by || ev.Second.Proposer != w.by || ev.Second.Alone || s.rules != rules {
+							t.Fatalf("%+v", ev.Second)
+						}
+					}
+				case "deny", "withdraw":
+					withdraw := rapid.Bool().Draw(t, "back")
+					s := do(by, denyProposal{Proposal: id, Withdraw: withdraw, Rules: w.next.rules(tOf(t))})
+					want := known && now.Before(w.till) && (withdraw && by == w.by || !withdraw && humanOf(by) != humanOf(w.by) && force.may(w.next, humanOf(by)))
+					if (s.err == nil) != want {
+						t.Fatalf("%s ends %+v: %v, want %v", by, w, s.err, want)
+					}
+					if want {
+						delete(open, id)
+					}
+				case "wait":
+					now = now.Add(time.Duration(rapid.SampledFrom([]int{1, 30, 72}).Draw(t, "hours")) * time.Hour)
+					if rapid.Bool().Draw(t, "sweep") {
+						if _, err := c.step(Caller{Keeper: true}, "", sweep{}, now); err != nil {
+							t.Fatal(err)
+						}
+						for id, w := range open {
+							if !now.Before(w.till) {
+								delete(open, id)
+							}
 						}
 					}
 				}
+				if want := force.rules(tOf(t)).Catalog.Digest(); c.rules.Catalog.Digest() != want || len(c.Proposals) != len(open) {
+					t.Fatalf("%+v should be in force, and %d proposals wait instead of %d", force, len(c.Proposals), len(open))
+				}
 			}
-			if want := force.rules(tOf(t)).Catalog.Digest(); c.rules.Catalog.Digest() != want || len(c.Proposals) != len(open) {
-				t.Fatalf("%+v should be in force, and %d proposals wait instead of %d", force, len(c.Proposals), len(open))
-			}
-		}
-	})
+		})
+	}
 	for _, must := range []string{"catalog.apply <nil>", "catalog.apply not_granted", "proposal.approve <nil>", "proposal.approve proposal_own", "proposal.approve proposal_gains", "proposal.approve proposal_closed", "proposal.approve timed_out", "proposal.approve not_granted", "proposal.deny <nil>", "proposal.withdraw <nil>"} {
 		if outcome[must] == 0 {
 			t.Errorf("the sequences never saw %q: %v", must, outcome)

@@ -46,6 +46,7 @@ type FreshKey struct {
 const epochSubject = "epoch"
 
 func (*epochOpened) kind() string       { return "epoch.opened" }
+func (*epochOpened) rejoins()           {}
 func (*epochOpened) subjects() []string { return []string{epochSubject, "keys"} }
 func (ev *epochOpened) apply(s *State, e Entry) error {
 	if ev.Number != max(s.Epoch.Number, 1)+1 {
@@ -67,6 +68,11 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	s.Recovery = nil // the older copy does not know which codes were used since
 	clear(s.PersonalTokens)
 	s.Answers, s.AnswerOrder = map[string]Answer{}, nil
+	for key, m := range s.Members { // what was said since may be lost: it grants nothing until it is said again
+		older := *m
+		older.Said = lockkeeper.Moment{}
+		s.Members[key] = &older
+	}
 	for _, a := range s.Accounts {
 		a.Invitation, a.Challenge = nil, nil
 	}

@@ -195,6 +195,8 @@ type Account struct {
 	// Makers are others who have reset the account's factors since: it counts as each
 	// of them until its owner has proved himself.
 	Makers []string `json:"makers,omitempty"`
+	// First is who made its first credential; "": its owner, at the set-up.
+	First string `json:"first,omitempty"`
 }
 
 // An Invitation is a one-time code that lets a user choose a password.
@@ -222,6 +224,7 @@ type Session struct {
 
 	Directory     string              `json:"directory,omitempty"`    // that vouched for the person; "": a password of Lockkeeper's own
 	Subject       string              `json:"subject,omitempty"`      // the account there
+	Source        string              `json:"source,omitempty"`       // what the directory was then (catalog.Directory.Source)
 	Authenticated lockkeeper.Moment   `json:"authenticated,omitzero"` // when the person last showed a credential; zero: when it started
 	Strong        bool                `json:"strong,omitempty"`       // with more than a password
 	Used          lockkeeper.Moment   `json:"used,omitzero"`          // when its use was last written down

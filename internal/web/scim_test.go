@@ -317,7 +317,7 @@ func TestScimSaysWhatItIs(t *testing.T) {
 // TestScimRefuses sends what nobody should.
 func TestScimRefuses(t *testing.T) {
 	w, ctx := newWorld(t), context.Background()
-	w.directory(writingCorp + strings.NewReplacer("name: corp", "name: other", "ISSUER", "https://other.example.com", "id: g-managers", "id: g-x", "\nkind: User\nname: eve\nsignIns: [{directory: corp, subject: id-eve}]\n", "\n{kind: User, name: zed}\n").Replace(writingCorp))
+	w.directory(writingCorp + strings.NewReplacer("name: corp", "name: other", "ISSUER", "https://other.example.com", "id: g-managers", "id: g-x", "\nkind: User\nname: eve\nsignIns: [{directory: corp, subject: id-eve}]\n", "\n{kind: User, name: zed, signIns: [{directory: corp, none: true}]}\n", "admit: true\n", "").Replace(writingCorp))
 	c, other := w.scimClient("corp"), w.scimClient("other")
 	patch := func(operations string) string {
 		return `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[` + operations + `]}`

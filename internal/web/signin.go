@@ -184,7 +184,7 @@ func (s *Server) directory(name string) (identity.Directory, error) {
 	if !known {
 		return identity.Directory{}, lockkeeper.NotFound.Errorf("directory_unknown", "The catalog has no such directory.").WithNext("Choose another one: lockkeeper login")
 	}
-	out := identity.Directory{Name: d.Name, Issuer: d.IssuerURL(), Client: d.Client, Scopes: d.AskedScopes(), SubjectClaim: d.SubjectClaim(), GroupClaim: d.ClaimOfGroups(),
+	out := identity.Directory{Name: d.Name, Source: d.Source(), Issuer: d.IssuerURL(), Client: d.Client, Scopes: d.AskedScopes(), SubjectClaim: d.SubjectClaim(), GroupClaim: d.ClaimOfGroups(),
 		Tenant: d.Tenant, Domain: d.Domain}
 	if s.Secret == nil {
 		return out, nil
@@ -363,7 +363,7 @@ func (s *Server) redeem(ctx context.Context, in *stranger[api.RedeemSignIn]) (*r
 }
 
 func (s *Server) sessionOf(ctx context.Context, p identity.Person) (*reply[api.Session], error) {
-	secret, session, err := s.Keeper.SignInBy(ctx, keeper.Said{Directory: p.Directory, Subject: p.Subject, Name: p.Name, Groups: p.Groups, At: p.Said, Authenticated: p.Authenticated, Strong: p.Strong})
+	secret, session, err := s.Keeper.SignInBy(ctx, keeper.Said{Directory: p.Directory, Source: p.Source, Subject: p.Subject, Name: p.Name, Groups: p.Groups, At: p.Said, Authenticated: p.Authenticated, Strong: p.Strong})
 	return &reply[api.Session]{api.Session{Secret: secret, User: session.User, Expires: session.Expires}}, err
 }
 

@@ -51,7 +51,19 @@ func (w *world) applied(documents string) {
 	w.t.Helper()
 	var now api.Catalog
 	w.must(w.people["dora"].Call(context.Background(), "GET", "/catalog", nil, &now))
-	w.must(w.people["dora"].Call(context.Background(), "PUT", "/catalog", api.Apply{Base: now.Revision, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(rules, "ISSUER", w.issuer.URL) + documents}}}, nil))
+	w.must(w.people["dora"].Call(context.Background(), "PUT", "/catalog", api.Apply{Base: now.Revision, Files: []api.File{{Name: "rules.yaml", Data: w.rulesBeside(documents)}}}, nil))
+}
+
+// rulesBeside are the rules and documents beside them. Where a directory admits
+// people, those of the rules have no account there.
+func (w *world) rulesBeside(documents string) string {
+	text := strings.ReplaceAll(rules, "ISSUER", w.issuer.URL)
+	if strings.Contains(documents, "admit: true") {
+		for _, user := range []string{"dora", "ann", "bob", "cat"} {
+			text = strings.Replace(text, "kind: User\nname: "+user+"\n", "kind: User\nname: "+user+"\nsignIns: [{directory: corp, none: true}]\n", 1)
+		}
+	}
+	return text + documents
 }
 
 // A terminal is the command line's part of a sign-in.
@@ -173,13 +185,13 @@ func TestNamesOfMembers(t *testing.T) {
 		t.Errorf("a stranger called dora reads the catalog: %v", err)
 	}
 	// A catalog cannot give the name of somebody who is there to somebody else.
-	err := w.people["dora"].Call(context.Background(), "PUT", "/catalog", api.Apply{Base: 3, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(rules, "ISSUER", w.issuer.URL) +
-		strings.ReplaceAll(corp, "ISSUER", p.URL) + "---\nkind: User\nname: anna\n"}}}, nil)
+	err := w.people["dora"].Call(context.Background(), "PUT", "/catalog", api.Apply{Base: 3, Files: []api.File{{Name: "rules.yaml", Data: w.rulesBeside(
+		strings.ReplaceAll(corp, "ISSUER", p.URL) + "---\nkind: User\nname: anna\nsignIns: [{directory: corp, none: true}]\n")}}}, nil)
 	if code(err) != "user_name_taken" {
 		t.Errorf("the catalog takes the name of a member: %v", err)
 	}
-	err = w.people["dora"].Call(context.Background(), "PUT", "/catalog", api.Apply{Base: 3, Files: []api.File{{Name: "rules.yaml", Data: strings.ReplaceAll(rules, "ISSUER", w.issuer.URL) +
-		strings.ReplaceAll(corp, "ISSUER", p.URL) + "---\nkind: User\nname: other\nsignIns: [{directory: corp, subject: id-ann}]\n"}}}, nil)
+	err = w.people["dora"].Call(context.Background(), "PUT", "/catalog", api.Apply{Base: 3, Files: []api.File{{Name: "rules.yaml", Data: w.rulesBeside(
+		strings.ReplaceAll(corp, "ISSUER", p.URL) + "---\nkind: User\nname: other\nsignIns: [{directory: corp, subject: id-ann}]\n")}}}, nil)
 	if code(err) != "sign_in_bound" {
 		t.Errorf("the catalog gives a member's account to another user: %v", err)
 	}
