@@ -29,7 +29,7 @@ internal/cli: (root) api internal/catalog internal/access internal/effect intern
 internal/lktest: (root) api internal/token
 internal/lktest/provider:
 cmd/lockkeeper: internal/cli
-demo: (root) api internal/lktest
+demo: (root) api internal/lktest internal/lktest/provider
 `
 
 // fences says which packages alone may import what lies outside.

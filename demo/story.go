@@ -29,6 +29,10 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == "call" {
 		os.Exit(call(os.Args[2]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == "browse" {
+		browse(os.Args[2])
+		return
+	}
 	bin := flag.String("bin", "bin/lockkeeper", "the lockkeeper binary")
 	keep := flag.Bool("keep", false, "keep the temporary folder")
 	flag.Parse()
@@ -93,6 +97,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"Nobody holds a privileged right by himself: one is asked for, approved, and ends", s.privileged},
 		{"The same for a real database: a login for as long as the activation lives", s.ledger},
 		{"Who still needs what: others are asked, and what nobody needs goes", s.reviewed},
+		{"People sign in with the organisation's directory, and hold what their groups give", s.signedIn},
 		{"Something goes wrong: the glass is broken, an incident stops it all, and another person closes it", s.incident},
 		{"The receipt is verified offline, the journal too, and one flipped byte is caught", s.proof},
 		{"An older copy of the database comes back, and brings nothing back", s.recovery},
@@ -247,7 +252,7 @@ func (s *story) serveUntil(listen string, ready *regexp.Regexp) error {
 	if err != nil {
 		return err
 	}
-	s.serving = exec.Command(s.bin, "serve", "--data", filepath.Join(s.dir, "data"), "--listen", listen, "--provisioners", s.secretsFolder())
+	s.serving = exec.Command(s.bin, "serve", "--data", filepath.Join(s.dir, "data"), "--listen", listen, "--provisioners", s.secretsFolder(), "--directory-secrets", s.secretsFolder())
 	s.serving.Env, s.serving.Stdout, s.serving.Stderr = s.environment(), in, s.served
 	if err := s.serving.Start(); err != nil {
 		return err

@@ -54,10 +54,10 @@ func (m *mortal) Verify(ctx context.Context, a Account) (bool, error) {
 	return there, err
 }
 
-// TestCrashMatrix kills worker and server between each pair of steps. Whatever was
+// TestFailure13CrashMatrix kills worker and server between each pair of steps. Whatever was
 // done by then, everything is undone after the restart, and by nothing else than
 // what the journal says.
-func TestCrashMatrix(t *testing.T) {
+func TestFailure13CrashMatrix(t *testing.T) {
 	for _, at := range []string{"before anything", "before the grant", "after the grant", "granted", "over", "before the removal", "after the removal", "after the reading"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()

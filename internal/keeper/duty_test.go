@@ -329,9 +329,9 @@ func TestDutyReadAgainAfterTheDeadline(t *testing.T) {
 	}
 }
 
-// A removal that fails is owed: it blocks, it is tried for ever, and only two others
+// The target is down at the end: a removal that fails is owed: it blocks, it is tried for ever, and only two others
 // end it with their word.
-func TestDutyOwed(t *testing.T) {
+func TestFailure12TargetDownAtTheEnd(t *testing.T) {
 	c, do, try := dutyCore(t, "/projects/p/environments/e")
 	try("o-1-1", 0)
 	must(t, do("", endEffect{"o-1-1", 1, Outcome{}, 0.5}, time.Second))
@@ -467,5 +467,43 @@ func TestDutyOutlivesAnEpoch(t *testing.T) {
 	must(t, do("", sweep{}, 31*time.Second))
 	if verb := try("o-1-1", 32*time.Second); verb != RevokeVerb {
 		t.Errorf("it does %q", verb)
+	}
+}
+
+// What opens at one place and not at another is told apart, and taken away at both:
+// also where it failed, since it may have happened.
+func TestFailure30PartialSuccess(t *testing.T) {
+	c, do, try := dutyCore(t, "/projects/p")
+	if len(c.Duties) != 2 {
+		t.Fatalf("%d duties", len(c.Duties))
+	}
+	for _, id := range []string{"o-1-1", "o-1-2"} {
+		if verb := try(id, 0); verb != GrantVerb {
+			t.Fatalf("%s is to %q", id, verb)
+		}
+	}
+	for id, o := range map[string]Outcome{"o-1-1": {}, "o-1-2": {Code: "target_failed", Reason: "down"}} {
+		must(t, do("", endEffect{id, 1, o, 0.5}, time.Second))
+	}
+	if at := began.Add(2 * time.Second); c.dutyView(c.Duties["o-1-1"], at).Stands != DutyGranted || c.dutyView(c.Duties["o-1-2"], at).Stands == DutyGranted || c.Duties["o-1-2"].Failures != 1 {
+		t.Errorf("%+v and %+v", c.Duties["o-1-1"], c.Duties["o-1-2"])
+	}
+	must(t, do("ann", endActivation{"a-1", ""}, 3*time.Second))
+	revoked := map[string]bool{}
+	for n := range 20 {
+		at := time.Duration(10+n) * time.Minute
+		must(t, do("", sweep{}, at))
+		for _, id := range []string{"o-1-1", "o-1-2"} {
+			if verb := try(id, at); verb != "" {
+				if verb == GrantVerb {
+					t.Errorf("%s is granted after the end", id)
+				}
+				revoked[id] = revoked[id] || verb == RevokeVerb
+				must(t, do("", endEffect{id, c.Duties[id].Attempt, Outcome{}, 0.5}, at))
+			}
+		}
+	}
+	if len(c.Duties) > 0 || !revoked["o-1-1"] || !revoked["o-1-2"] {
+		t.Errorf("%d duties are left; taken away: %v", len(c.Duties), revoked)
 	}
 }
