@@ -66,7 +66,7 @@ func (s *story) signedIn() error {
 	}
 	_, err = s.expect(0, s.as("dora"), []string{"apply", dir}, "is in force")
 	if err == nil {
-		_, err = s.expect(3, s.as("anna"), []string{"sessions", "list"}, "session_ended")
+		_, err = s.expect(3, s.as("anna"), []string{"sessions", "list"}, "session_unknown")
 	}
 	return err
 }

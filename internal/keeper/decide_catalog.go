@@ -55,7 +55,7 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if ev.Second != nil && !ev.Second.Alone {
 		ev.Linked = nil // more than one has decided
 	}
-	return append(w.closeProposals(""), ev), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
+	return append(append(w.closeProposals(""), ev), w.endedBy(c.Rules, now)...), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }
 
 // fits refuses unless a user may make the changes now, and they are what may stand.

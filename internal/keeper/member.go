@@ -443,6 +443,13 @@ func (w *world) sessionOver(s *Session, now lockkeeper.Moment) string {
 	return ""
 }
 
+// endedBy are the sessions that other rules end: with them, not within a second, so
+// that none is alive again when the rules change back.
+func (w *world) endedBy(next *Rules, now lockkeeper.Moment) []event {
+	after := &world{State: w.State, rules: next.joined(w.State)}
+	return after.overdueSessions(now, maxSwept)
+}
+
 // overdueSessions writes down which sessions are over though their time is not, so
 // that none comes back with what it rested on.
 func (w *world) overdueSessions(now lockkeeper.Moment, room int) []event {
