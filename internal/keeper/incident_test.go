@@ -377,227 +377,229 @@ func (m incidentModel) stops(d *modelDeployment) bool {
 func TestIncidents(t *testing.T) {
 	rules := mustRules(t, incidentRules())
 	seen := map[string]int{}
-	rapid.Check(t, func(rt *rapid.T) {
-		c := &core{world: world{State: newState(), rules: rules}}
-		now, mirror, m, ds := began, newState(), incidentModel{}, map[string]*modelDeployment{}
-		var said []string
-		step := func(by Caller, cmd command) error {
-			s, err := c.step(by, "", cmd, now)
-			if err != nil {
-				rt.Fatal(err, said)
-			}
-			for i := range s.entries {
-				read, ev, err := readEntry(s.records[i].Data)
-				if err == nil {
-					err = mirror.apply(read, ev)
+	for range 3 { // so that what is rare comes, too
+		rapid.Check(t, func(rt *rapid.T) {
+			c := &core{world: world{State: newState(), rules: rules}}
+			now, mirror, m, ds := began, newState(), incidentModel{}, map[string]*modelDeployment{}
+			var said []string
+			step := func(by Caller, cmd command) error {
+				s, err := c.step(by, "", cmd, now)
+				if err != nil {
+					rt.Fatal(err, said)
 				}
+				for i := range s.entries {
+					read, ev, err := readEntry(s.records[i].Data)
+					if err == nil {
+						err = mirror.apply(read, ev)
+					}
+					if err != nil {
+						rt.Fatal(err)
+					}
+				}
+				said = append(said, fmt.Sprintf("%s %s %+v: %v", by, cmd.name(), cmd, s.err))
+				seen[fmt.Sprint(cmd.name(), " ", s.err == nil)]++
+				return s.err
+			}
+			must := func(what string, got, want bool) {
+				rt.Helper()
+				if got != want {
+					rt.Fatalf("%s: %v, the model says %v, after\n%s", what, got, want, strings.Join(said, "\n"))
+				}
+			}
+			stopped := func(err error) bool { return slices.Contains([]string{"quarantined", "incident_frozen"}, codeOf(err)) }
+			if err := step(Caller{Keeper: true}, firstEntry{}); err != nil {
+				rt.Fatal(err)
+			}
+			c.enrolAll(rt)
+			mirror = newState()
+			n := 0
+			job := func(run, env, actor string) lockkeeper.Workload {
+				n++
+				ids := map[string]string{"ann": "1001", "bob": "1002", "cat": "1003"}
+				return workload(n, run, "1"+run, env, ids[actor], "push", 1, now)
+			}
+			build := job("1", "", "ann")
+			if s, err := c.step(Caller{Workload: &build}, "", recordArtifacts{build, []lockkeeper.Artifact{app}}, now); err != nil || s.err != nil {
+				rt.Fatal(err, s.err)
+			}
+			b, _ := marshal(c.State)
+			if err := unmarshalStrict(b, mirror); err != nil {
+				rt.Fatal(err)
+			}
+			mirror.indexRecords()
+			var incidents, deployments []string
+			pick := func(name string, of []string) string {
+				if len(of) == 0 {
+					return "none"
+				}
+				return rapid.SampledFrom(of[max(0, len(of)-4):]).Draw(rt, name)
+			}
+			targets := []string{"user:ann", "user:ann-admin", "user:bob", "user:cat", "user:eve", "user:rita", "pipeline:payments/release", "provider:github", "identity:payments/payments-production", "identity:payments/payments-test"}
+			scopes := map[lockkeeper.Scope][]string{"/projects/payments/environments/production": {"production"}, "/projects/payments/environments/test": {"test"},
+				"/projects/payments": {"production", "test"}, "/projects/payments/identities/payments-test": {"test"}}
+			draw := func(i *modelIncident) ([]lockkeeper.Scope, []Quarantine) {
+				var freeze []lockkeeper.Scope
+				var list []string
+				for _, s := range rapid.SliceOfN(rapid.SampledFrom([]lockkeeper.Scope{"/projects/payments", "/projects/payments/environments/production", "/projects/payments/environments/test", "/projects/payments/identities/payments-test"}), 0, 1).Draw(rt, "freeze") {
+					freeze = append(freeze, s)
+					for _, e := range scopes[s] {
+						i.frozen[e] = true
+					}
+				}
+				for _, q := range rapid.SliceOfN(rapid.SampledFrom(targets), 0, 2).Draw(rt, "quarantine") {
+					list = append(list, q)
+					kind, name, _ := strings.Cut(q, ":")
+					switch kind {
+					case "user":
+						i.persons[incidentPerson(name)] = true
+					case "identity":
+						i.things[strings.TrimPrefix(name, "payments/payments-")] = true
+					default:
+						i.things[kind] = true
+					}
+				}
+				out, err := parseQuarantines(list)
 				if err != nil {
 					rt.Fatal(err)
 				}
+				return freeze, out
 			}
-			said = append(said, fmt.Sprintf("%s %s %+v: %v", by, cmd.name(), cmd, s.err))
-			seen[fmt.Sprint(cmd.name(), " ", s.err == nil)]++
-			return s.err
-		}
-		must := func(what string, got, want bool) {
-			rt.Helper()
-			if got != want {
-				rt.Fatalf("%s: %v, the model says %v, after\n%s", what, got, want, strings.Join(said, "\n"))
-			}
-		}
-		stopped := func(err error) bool { return slices.Contains([]string{"quarantined", "incident_frozen"}, codeOf(err)) }
-		if err := step(Caller{Keeper: true}, firstEntry{}); err != nil {
-			rt.Fatal(err)
-		}
-		c.enrolAll(rt)
-		mirror = newState()
-		n := 0
-		job := func(run, env, actor string) lockkeeper.Workload {
-			n++
-			ids := map[string]string{"ann": "1001", "bob": "1002", "cat": "1003"}
-			return workload(n, run, "1"+run, env, ids[actor], "push", 1, now)
-		}
-		build := job("1", "", "ann")
-		if s, err := c.step(Caller{Workload: &build}, "", recordArtifacts{build, []lockkeeper.Artifact{app}}, now); err != nil || s.err != nil {
-			rt.Fatal(err, s.err)
-		}
-		b, _ := marshal(c.State)
-		if err := unmarshalStrict(b, mirror); err != nil {
-			rt.Fatal(err)
-		}
-		mirror.indexRecords()
-		var incidents, deployments []string
-		pick := func(name string, of []string) string {
-			if len(of) == 0 {
-				return "none"
-			}
-			return rapid.SampledFrom(of[max(0, len(of)-4):]).Draw(rt, name)
-		}
-		targets := []string{"user:ann", "user:ann-admin", "user:bob", "user:cat", "user:eve", "user:rita", "pipeline:payments/release", "provider:github", "identity:payments/payments-production", "identity:payments/payments-test"}
-		scopes := map[lockkeeper.Scope][]string{"/projects/payments/environments/production": {"production"}, "/projects/payments/environments/test": {"test"},
-			"/projects/payments": {"production", "test"}, "/projects/payments/identities/payments-test": {"test"}}
-		draw := func(i *modelIncident) ([]lockkeeper.Scope, []Quarantine) {
-			var freeze []lockkeeper.Scope
-			var list []string
-			for _, s := range rapid.SliceOfN(rapid.SampledFrom([]lockkeeper.Scope{"/projects/payments", "/projects/payments/environments/production", "/projects/payments/environments/test", "/projects/payments/identities/payments-test"}), 0, 1).Draw(rt, "freeze") {
-				freeze = append(freeze, s)
-				for _, e := range scopes[s] {
-					i.frozen[e] = true
-				}
-			}
-			for _, q := range rapid.SliceOfN(rapid.SampledFrom(targets), 0, 2).Draw(rt, "quarantine") {
-				list = append(list, q)
-				kind, name, _ := strings.Cut(q, ":")
-				switch kind {
-				case "user":
-					i.persons[incidentPerson(name)] = true
-				case "identity":
-					i.things[strings.TrimPrefix(name, "payments/payments-")] = true
-				default:
-					i.things[kind] = true
-				}
-			}
-			out, err := parseQuarantines(list)
-			if err != nil {
-				rt.Fatal(err)
-			}
-			return freeze, out
-		}
-		// cut is what the model ends once an incident is open.
-		cut := func() {
-			for id, d := range ds {
-				for user := range d.votes {
-					if m.person(user, d.running) {
-						delete(d.votes, user)
+			// cut is what the model ends once an incident is open.
+			cut := func() {
+				for id, d := range ds {
+					for user := range d.votes {
+						if m.person(user, d.running) {
+							delete(d.votes, user)
+						}
+					}
+					broken := d.running && d.env == "production" && (len(d.votes) < 2 || !d.votes["cat"] && !d.votes["eve"])
+					if m.stops(d) || broken {
+						delete(ds, id)
 					}
 				}
-				broken := d.running && d.env == "production" && (len(d.votes) < 2 || !d.votes["cat"] && !d.votes["eve"])
-				if m.stops(d) || broken {
-					delete(ds, id)
-				}
 			}
-		}
-		for step1 := range rapid.IntRange(10, 60).Draw(rt, "steps") {
-			switch rapid.IntRange(0, 9).Draw(rt, "what") {
-			case 0:
-				i := &modelIncident{strict: rapid.Bool().Draw(rt, "strict"), frozen: map[string]bool{}, persons: map[string]bool{}, things: map[string]bool{}}
-				freeze, list := draw(i)
-				user := rapid.SampledFrom([]string{"rita", "rita-2", "rob", "dora", "bob"}).Draw(rt, "by")
-				i.opener = incidentPerson(user)
-				id, mode := fmt.Sprint("i-", step1), BestEffort
-				if i.strict {
-					mode = Strict
-				}
-				err := step(Caller{User: user}, openIncident{ID: id, Title: "x", Mode: mode, Freeze: freeze, Quarantine: list})
-				must("opening", err == nil, user != "bob" && !m.person(user, false) && len(freeze)+len(list) > 0 && len(m) < maxIncidents)
-				if err == nil {
-					m[id] = i
-					incidents = append(incidents, id)
-					cut()
-				}
-			case 1:
-				id := pick("incident", incidents)
-				old := m[id]
-				more := &modelIncident{frozen: map[string]bool{}, persons: map[string]bool{}, things: map[string]bool{}}
-				freeze, list := draw(more)
-				strict := rapid.Bool().Draw(rt, "strict")
-				user := rapid.SampledFrom([]string{"rita", "rob", "dora"}).Draw(rt, "by")
-				err := step(Caller{User: user}, extendIncident{Incident: id, Strict: strict, Freeze: freeze, Quarantine: list})
-				if err != nil {
-					must("extending", old != nil && !m.person(user, false) && codeOf(err) != "incident_empty", false)
-					continue
-				}
-				must("extending", old != nil && !m.person(user, false), true)
-				old.strict = old.strict || strict
-				for from, to := range map[*map[string]bool]map[string]bool{&more.frozen: old.frozen, &more.persons: old.persons, &more.things: old.things} {
-					for k := range *from {
-						to[k] = true
+			for step1 := range rapid.IntRange(10, 60).Draw(rt, "steps") {
+				switch rapid.IntRange(0, 9).Draw(rt, "what") {
+				case 0:
+					i := &modelIncident{strict: rapid.Bool().Draw(rt, "strict"), frozen: map[string]bool{}, persons: map[string]bool{}, things: map[string]bool{}}
+					freeze, list := draw(i)
+					user := rapid.SampledFrom([]string{"rita", "rita-2", "rob", "dora", "bob"}).Draw(rt, "by")
+					i.opener = incidentPerson(user)
+					id, mode := fmt.Sprint("i-", step1), BestEffort
+					if i.strict {
+						mode = Strict
 					}
-				}
-				cut()
-			case 2:
-				id := pick("incident", incidents)
-				user := rapid.SampledFrom(incidentUsers).Draw(rt, "by")
-				err := step(Caller{User: user}, closeIncident{id, "mended"})
-				i := m[id]
-				must("closing", err == nil, i != nil && slices.Contains([]string{"rita", "rita-2", "rob", "dora"}, user) && incidentPerson(user) != i.opener && !m.person(user, false))
-				if err == nil {
-					delete(m, id)
-				}
-			case 3:
-				env := rapid.SampledFrom([]string{"production", "test"}).Draw(rt, "env")
-				d := &modelDeployment{env: env, actor: rapid.SampledFrom([]string{"ann", "bob", "cat"}).Draw(rt, "actor"), votes: map[string]bool{}}
-				id, j := fmt.Sprint("d-", step1), job(fmt.Sprint("5", step1), env, d.actor)
-				err := step(Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: env, Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")})
-				must("opening a deployment", err == nil, !m.stops(d))
-				must("opening is refused for an incident", stopped(err), m.stops(d))
-				if err == nil {
-					ds[id] = d
-					deployments = append(deployments, id)
-				}
-			case 4, 5:
-				id := pick("deployment", deployments)
-				user := rapid.SampledFrom([]string{"bob", "cat", "eve"}).Draw(rt, "voter")
-				digest := lockkeeper.Digest("x")
-				if d := c.Deployments[id]; d != nil {
-					digest = d.Digest
-				}
-				err := step(Caller{User: user}, vote{Deployment: id, Approve: true, Digest: digest})
-				must("a vote is refused for an incident", codeOf(err) == "quarantined", m.person(user, false))
-				if d := ds[id]; err == nil {
-					d.votes[user] = true
-				}
-			case 6, 7:
-				id := pick("deployment", deployments)
-				d := ds[id]
-				if d == nil {
-					must("it is over", c.Deployments[id] == nil, true)
-					continue
-				}
-				run := strings.Replace(id, "d-", "5", 1)
-				j := job(run, d.env, d.actor)
-				if !d.running {
-					err := step(Caller{Workload: &j}, claimLease{Deployment: id, Lease: "l-" + id, Job: j, Handle: HandleDigest("h")})
+					err := step(Caller{User: user}, openIncident{ID: id, Title: "x", Mode: mode, Freeze: freeze, Quarantine: list})
+					must("opening", err == nil, user != "bob" && !m.person(user, false) && len(freeze)+len(list) > 0 && len(m) < maxIncidents)
 					if err == nil {
-						must("claiming", m.stops(d), false)
-						d.running = true
+						m[id] = i
+						incidents = append(incidents, id)
+						cut()
 					}
-					must("claiming is refused for an incident", stopped(err), m.stops(d))
-					continue
-				}
-				err := step(Caller{Workload: &j}, grantToken{Deployment: id, ID: fmt.Sprint("t-", n), Job: j, Handle: HandleDigest("h"), Audience: "https://target.example"})
-				if err == nil {
-					must("a token", m.stops(d), false)
-					if len(m) > 0 {
-						seen["token while another incident is open"]++
+				case 1:
+					id := pick("incident", incidents)
+					old := m[id]
+					more := &modelIncident{frozen: map[string]bool{}, persons: map[string]bool{}, things: map[string]bool{}}
+					freeze, list := draw(more)
+					strict := rapid.Bool().Draw(rt, "strict")
+					user := rapid.SampledFrom([]string{"rita", "rob", "dora"}).Draw(rt, "by")
+					err := step(Caller{User: user}, extendIncident{Incident: id, Strict: strict, Freeze: freeze, Quarantine: list})
+					if err != nil {
+						must("extending", old != nil && !m.person(user, false) && codeOf(err) != "incident_empty", false)
+						continue
 					}
+					must("extending", old != nil && !m.person(user, false), true)
+					old.strict = old.strict || strict
+					for from, to := range map[*map[string]bool]map[string]bool{&more.frozen: old.frozen, &more.persons: old.persons, &more.things: old.things} {
+						for k := range *from {
+							to[k] = true
+						}
+					}
+					cut()
+				case 2:
+					id := pick("incident", incidents)
+					user := rapid.SampledFrom(incidentUsers).Draw(rt, "by")
+					err := step(Caller{User: user}, closeIncident{id, "mended"})
+					i := m[id]
+					must("closing", err == nil, i != nil && slices.Contains([]string{"rita", "rita-2", "rob", "dora"}, user) && incidentPerson(user) != i.opener && !m.person(user, false))
+					if err == nil {
+						delete(m, id)
+					}
+				case 3:
+					env := rapid.SampledFrom([]string{"production", "test"}).Draw(rt, "env")
+					d := &modelDeployment{env: env, actor: rapid.SampledFrom([]string{"ann", "bob", "cat"}).Draw(rt, "actor"), votes: map[string]bool{}}
+					id, j := fmt.Sprint("d-", step1), job(fmt.Sprint("5", step1), env, d.actor)
+					err := step(Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: env, Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")})
+					must("opening a deployment", err == nil, !m.stops(d))
+					must("opening is refused for an incident", stopped(err), m.stops(d))
+					if err == nil {
+						ds[id] = d
+						deployments = append(deployments, id)
+					}
+				case 4, 5:
+					id := pick("deployment", deployments)
+					user := rapid.SampledFrom([]string{"bob", "cat", "eve"}).Draw(rt, "voter")
+					digest := lockkeeper.Digest("x")
+					if d := c.Deployments[id]; d != nil {
+						digest = d.Digest
+					}
+					err := step(Caller{User: user}, vote{Deployment: id, Approve: true, Digest: digest})
+					must("a vote is refused for an incident", codeOf(err) == "quarantined", m.person(user, false))
+					if d := ds[id]; err == nil {
+						d.votes[user] = true
+					}
+				case 6, 7:
+					id := pick("deployment", deployments)
+					d := ds[id]
+					if d == nil {
+						must("it is over", c.Deployments[id] == nil, true)
+						continue
+					}
+					run := strings.Replace(id, "d-", "5", 1)
+					j := job(run, d.env, d.actor)
+					if !d.running {
+						err := step(Caller{Workload: &j}, claimLease{Deployment: id, Lease: "l-" + id, Job: j, Handle: HandleDigest("h")})
+						if err == nil {
+							must("claiming", m.stops(d), false)
+							d.running = true
+						}
+						must("claiming is refused for an incident", stopped(err), m.stops(d))
+						continue
+					}
+					err := step(Caller{Workload: &j}, grantToken{Deployment: id, ID: fmt.Sprint("t-", n), Job: j, Handle: HandleDigest("h"), Audience: "https://target.example"})
+					if err == nil {
+						must("a token", m.stops(d), false)
+						if len(m) > 0 {
+							seen["token while another incident is open"]++
+						}
+					}
+					must("a token is refused for an incident", stopped(err), m.stops(d))
+				case 8:
+					user := rapid.SampledFrom(incidentUsers).Draw(rt, "user")
+					err := step(Caller{}, startSession{Session: Session{ID: fmt.Sprint("s-", step1), User: user, Secret: "x"}, Credential: "p-" + user})
+					must("signing in", err == nil, !m.person(user, false))
+				case 9:
+					now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, 20 * time.Second}).Draw(rt, "later"))
 				}
-				must("a token is refused for an incident", stopped(err), m.stops(d))
-			case 8:
-				user := rapid.SampledFrom(incidentUsers).Draw(rt, "user")
-				err := step(Caller{}, startSession{Session: Session{ID: fmt.Sprint("s-", step1), User: user, Secret: "x"}, Credential: "p-" + user})
-				must("signing in", err == nil, !m.person(user, false))
-			case 9:
-				now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, 20 * time.Second}).Draw(rt, "later"))
+				for _, user := range incidentUsers {
+					d := c.check(user, lockkeeper.DeclareIncidents, "/", now)
+					must("the right of "+user, d.Code == "quarantined", m.person(user, false))
+				}
+				for _, s := range c.Sessions {
+					must("a session of "+s.User, m.person(s.User, false), false)
+				}
+				for id, d := range c.Deployments {
+					must(id+" lives", ds[id] != nil, true)
+					must(id+" runs", d.Status == Running, ds[id].running)
+				}
+				must("all live that should", len(c.Deployments) == len(ds), true)
 			}
-			for _, user := range incidentUsers {
-				d := c.check(user, lockkeeper.DeclareIncidents, "/", now)
-				must("the right of "+user, d.Code == "quarantined", m.person(user, false))
+			one, _ := c.Digest()
+			if two, _ := mirror.Digest(); one != two {
+				rt.Fatal("the state is not the fold of the journal (invariant 1)")
 			}
-			for _, s := range c.Sessions {
-				must("a session of "+s.User, m.person(s.User, false), false)
-			}
-			for id, d := range c.Deployments {
-				must(id+" lives", ds[id] != nil, true)
-				must(id+" runs", d.Status == Running, ds[id].running)
-			}
-			must("all live that should", len(c.Deployments) == len(ds), true)
-		}
-		one, _ := c.Digest()
-		if two, _ := mirror.Digest(); one != two {
-			rt.Fatal("the state is not the fold of the journal (invariant 1)")
-		}
-	})
+		})
+	}
 	for _, must := range []string{"incident.open true", "incident.open false", "incident.extend true", "incident.close true", "incident.close false", "deployment.open true", "deployment.open false", "lease.claim true", "lease.claim false", "token.grant true", "token while another incident is open", "session.start true", "session.start false"} {
 		if seen[must] == 0 {
 			t.Errorf("never saw %s (saw %v)", must, seen)

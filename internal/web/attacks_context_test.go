@@ -244,6 +244,11 @@ func withdrawn(t *testing.T, a *arena) {
 		a.refused(t, c.recorded, what+": a claim", c.claim, a.claims(a.client(a.token(waiting, nil)), d.ID, handle))
 		a.refused(t, inJournal, what+": an exchange", c.claim, a.exchanges(a.token(running, nil), lease.ID, nil))
 		a.must(a.apply())
+		for _, user := range []string{"ann", "bob", "cat"} { // whoever was switched off signs in again
+			if a.people[user].Call(context.Background(), "GET", "/sessions", nil, nil) != nil {
+				a.signIn(user)
+			}
+		}
 		a.takes(t, what+": an exchange once all stands again", a.exchanges(a.token(running, nil), lease.ID, nil))
 		a.takes(t, what+": a claim once all stands again", a.claims(a.client(a.token(waiting, nil)), d.ID, handle))
 	}
