@@ -191,9 +191,12 @@ func (w *watch) assignments(t Thresholds) {
 			continue
 		}
 		if a.End.IsZero() && w.privileged(a) {
+			next := "Make it eligible (eligible: true), or give it an end."
+			if a.Scope == lockkeeper.Root && w.x.RoleAllows(a.Role, lockkeeper.EscalateAccess) {
+				next += " One administrator who can sign in must keep his as it is: apply refuses to take the last one away."
+			}
 			w.add(Alert{Kind: "standing_privileged", Subject: "assignment " + name, Evidence: []string{"it has no end"},
-				Sentence: fmt.Sprintf("%s holds %s at %s always and without an end.", a.Principal, a.Role, a.Scope),
-				Next:     "Make it eligible (eligible: true), or give it an end."})
+				Sentence: fmt.Sprintf("%s holds %s at %s always and without an end.", a.Principal, a.Role, a.Scope), Next: next})
 		}
 		last, seq := w.lastUse(name)
 		if known && last.Before(w.from) && !w.habits.Young[catalog.Key{Kind: catalog.AssignmentKind, Name: name}] {
