@@ -20,9 +20,11 @@ const module = "github.com/lockkeeper/lockkeeper"
 const law = `
 (root):
 api internal/catalog internal/journal internal/token: (root)
-internal/access internal/gate: (root) internal/catalog
+internal/evidence: (root)
+internal/access: (root) internal/catalog
+internal/gate: (root) internal/catalog internal/evidence
 internal/identity: (root) internal/token
-internal/keeper: (root) internal/catalog internal/access internal/gate internal/token internal/journal
+internal/keeper: (root) internal/catalog internal/access internal/evidence internal/gate internal/token internal/journal
 internal/effect: (root) internal/keeper
 internal/web: (root) api internal/catalog internal/keeper internal/identity internal/token
 internal/cli: (root) api internal/catalog internal/access internal/effect internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
@@ -53,7 +55,7 @@ var fences = map[string][]string{
 }
 
 // pure packages may not see the outside world.
-var pure = []string{"(root)", "internal/catalog", "internal/access", "internal/gate", "internal/token"}
+var pure = []string{"(root)", "internal/catalog", "internal/access", "internal/gate", "internal/evidence", "internal/token"}
 
 var impure = []string{"os", "net", "net/http", "context", "log/slog", "os/exec", "database/sql"}
 
