@@ -31,6 +31,8 @@ type Catalog struct {
 
 	Provisioners map[string]Provisioner
 
+	Signers map[string]Signer
+
 	documents []Document // sorted by key
 	digest    lockkeeper.Digest
 	byID      map[PlatformID]string                 // platform account → user

@@ -47,6 +47,8 @@ var blanks = map[Kind]func() any{
 	SeparationKind:     func() any { return new(Separation) },
 
 	ProvisionerKind: func() any { return new(Provisioner) },
+
+	SignerKind: func() any { return new(Signer) },
 }
 
 func kindNames() []string {
@@ -168,6 +170,8 @@ func (d *decoder) scalarFit(n *node, path string) bool {
 		d.add(n, path, "value_missing", "The field "+path+" has no value.", "Give it one, or leave the field out.")
 	case len(n.text) > maxTextBytes:
 		d.add(n, path, "value_too_long", fmt.Sprintf("The value of %s has %d bytes, more than %d.", path, len(n.text), maxTextBytes), "Shorten it.")
+	case field == "key" && keyUnfit(n.text) == "":
+		return true // a public key is no secret
 	case d.written && secret(n.text, slices.Contains([]string{"id", "organisation", "repository", "teamProject", "serviceAccount", "tenant", "client", "subject"}, field)):
 		d.add(n, path, "secret_refused", "The value of "+path+" looks like a secret.", "Take it out, and replace that secret where it is used: it now stands in a file. The catalog never needs one.")
 	default:

@@ -15,6 +15,8 @@ import (
 const (
 	askVariable = "ask" // the whole ask, by the names of its JSON
 	jobVariable = "job" // the record of a job: only the facts that are known
+
+	predicateVariable = "predicate" // of an attestation; its fields are its own
 )
 
 // fieldsOf lists what each variable has, so that a misspelt field is an error
@@ -23,6 +25,8 @@ var fieldsOf = map[string][]string{
 	askVariable: {"action", "project", "environment", "pipeline", "stage", "provider", "repository", "run", "attempt", "ref", "commit",
 		"definition", "artifacts", "parameters", "event", "protected", "template"},
 	jobVariable: jobFields(),
+
+	predicateVariable: nil,
 }
 
 func jobFields() []string {
@@ -111,7 +115,7 @@ func checkFields(variable string, root ast.Expr) error {
 				return
 			}
 			selected++
-			if !slices.Contains(fieldsOf[variable], sel.FieldName()) && err == nil {
+			if known := fieldsOf[variable]; known != nil && !slices.Contains(known, sel.FieldName()) && err == nil {
 				err = fmt.Errorf("%s has no field %q; it has %s", variable, clip(sel.FieldName(), 60), strings.Join(fieldsOf[variable], ", "))
 			}
 		}
@@ -122,7 +126,7 @@ func checkFields(variable string, root ast.Expr) error {
 	if named == 0 {
 		return fmt.Errorf("it says nothing about %s, so it would be the same for everybody", variable)
 	}
-	if named != selected {
+	if named != selected && fieldsOf[variable] != nil {
 		return fmt.Errorf("%s may only be used by its fields, as in %s.%s", variable, variable, fieldsOf[variable][0])
 	}
 	return nil
@@ -161,6 +165,16 @@ func (c *Catalog) jobHolds(rule string, w lockkeeper.Workload) (bool, error) {
 		return false, fmt.Errorf("the catalog has no such expression")
 	}
 	return p.evaluate(jobVariable, jobValues(w))
+}
+
+// PredicateHolds evaluates an attestation's rule of this catalog over a predicate,
+// as JSON gives it.
+func (c *Catalog) PredicateHolds(rule string, predicate map[string]any) (bool, error) {
+	p := c.programs[programKey(predicateVariable, rule)]
+	if p == nil {
+		return false, fmt.Errorf("the catalog has no such expression")
+	}
+	return p.evaluate(predicateVariable, predicate)
 }
 
 // askValues is an ask as expressions see it.

@@ -91,7 +91,7 @@ stages:
 // it ever does, nobody is let in.
 func TestStageOfAmbiguous(t *testing.T) {
 	p := Pipeline{Name: "l", Project: "p", Provider: "ci", Organisation: "77", Repository: "4711", Definition: "x.yml",
-		Stages: []Stage{{"a", Trust{Events: []string{"push"}, Refs: []string{"refs/heads/main"}}}, {"b", Trust{Events: []string{"push"}, Refs: []string{"refs/heads/main"}}}}}
+		Stages: []Stage{{Name: "a", Trust: Trust{Events: []string{"push"}, Refs: []string{"refs/heads/main"}}}, {Name: "b", Trust: Trust{Events: []string{"push"}, Refs: []string{"refs/heads/main"}}}}}
 	c := &Catalog{Pipelines: map[lockkeeper.Scope]Pipeline{"/projects/p/pipelines/l": p}}
 	if err := c.index([]*resource{{key: Key{PipelineKind, "p", "l"}, value: &p}}); err != nil {
 		t.Fatal(err)

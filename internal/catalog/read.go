@@ -119,6 +119,7 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		Projects: map[string]Project{}, Users: map[string]User{}, Groups: map[string]Group{}, Roles: map[string]Role{},
 		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{}, ActivationRules: map[string]ActivationRule{}, Directories: map[string]Directory{},
 		Provisioners: map[string]Provisioner{},
+		Signers:      map[string]Signer{},
 		Pipelines:    map[lockkeeper.Scope]Pipeline{},
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
@@ -173,6 +174,8 @@ func (c *Catalog) put(r *resource) {
 		c.Provisioners[v.Name] = *v
 	case *Separation:
 		c.Separations[v.Name] = *v
+	case *Signer:
+		c.Signers[v.Name] = *v
 	case *Pipeline:
 		c.Pipelines[lockkeeper.PipelineScope(v.Project, v.Name)] = *v
 	case *Environment:

@@ -28,6 +28,8 @@ const (
 	SeparationKind     Kind = "Separation"
 
 	ProvisionerKind Kind = "Provisioner"
+
+	SignerKind Kind = "Signer"
 )
 
 // A Key names one resource of a catalog. Project is "" for the kinds that
@@ -290,6 +292,9 @@ type Pipeline struct {
 type Stage struct {
 	Name  string `json:"name"`
 	Trust Trust  `json:"trust"`
+	// Evidence are the kinds of evidence that its jobs may bring: tests, coverage, scan,
+	// sbom, vulnerabilities, vex, attestation.
+	Evidence []string `json:"evidence,omitempty"`
 }
 
 // A Trust rule names a stage's jobs by signed facts. Events is an allow-list:
@@ -385,6 +390,13 @@ type Check struct {
 	Delay      *Delay      `json:"delay,omitempty"`
 	Hours      *Hours      `json:"hours,omitempty"`
 	Lock       *Lock       `json:"lock,omitempty"`
+
+	Tests           *Tests                `json:"tests,omitempty"`
+	Scan            *Scan                 `json:"scan,omitempty"`
+	SBOM            *BillOfMaterials      `json:"sbom,omitempty"`
+	Vulnerabilities *KnownVulnerabilities `json:"vulnerabilities,omitempty"`
+	Provenance      *SLSAProvenance       `json:"provenance,omitempty"`
+	Attestation     *AttestationCheck     `json:"attestation,omitempty"`
 }
 
 // An Approval demands that Count distinct persons out of Groups let the ask

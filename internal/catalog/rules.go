@@ -140,6 +140,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.provisioner(r, value)
 		case *Separation:
 			v.separation(r, value)
+		case *Signer:
+			v.signer(r, value)
 		case *Pipeline:
 			v.pipeline(r, value)
 		case *Environment:

@@ -169,6 +169,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Provisioners, new.Provisioners, k.Name); is {
 			w.provisioner(a, was, b)
 		}
+	case SignerKind:
+		if a, was, b, is := pair(old.Signers, new.Signers, k.Name); is {
+			w.signer(a, was, b)
+		}
 	case SeparationKind:
 		if a, was, b, is := pair(old.Separations, new.Separations, k.Name); was {
 			w.separation(a, b, is)
@@ -281,6 +285,9 @@ func (w *weakening) check(a, b Check) {
 	case a.Hours != nil && b.Hours != nil:
 		w.hours("the check "+a.Name, *a.Hours, *b.Hours)
 	case a.Lock != nil && b.Lock != nil:
+	case a.Tests != nil && b.Tests != nil, a.Scan != nil && b.Scan != nil, a.SBOM != nil && b.SBOM != nil,
+		a.Vulnerabilities != nil && b.Vulnerabilities != nil, a.Provenance != nil && b.Provenance != nil, a.Attestation != nil && b.Attestation != nil:
+		w.evidenceCheck(a, b)
 	default:
 		w.when(true, "the check %s is of another kind", a.Name)
 	}
@@ -367,6 +374,7 @@ func (w *weakening) pipeline(a, b Pipeline) {
 		was := a.Stages[i].Trust
 		w.more("the stage "+s.Name+" is started by %s", was.Events, s.Trust.Events)
 		w.more("the stage "+s.Name+" runs on %s", was.Refs, s.Trust.Refs)
+		w.more("the stage "+s.Name+" may bring %s", a.Stages[i].Evidence, s.Evidence)
 		w.when(s.Trust.SelfHosted && !was.SelfHosted, "the stage %s runs on self-hosted runners", s.Name)
 		w.when(was.Environment != s.Trust.Environment || was.Called != s.Trust.Called || was.Stage != s.Trust.Stage || was.ServiceAccount != s.Trust.ServiceAccount || was.Rule != s.Trust.Rule && was.Rule != "",
 			"the stage %s is told by other facts", s.Name)

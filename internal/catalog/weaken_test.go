@@ -85,6 +85,26 @@ checks:
 ---
 {kind: Assignment, name: some, role: little, principal: user:bob, scope: /projects/shop, start: 2026-12-01T00:00:00Z, end: 2027-01-01T00:00:00Z}
 ---
+{kind: Signer, name: ci-key, title: t, key: "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAl8lqS/s9UsHNckPfCdS78zwahjtG4y1jtRH/ZrzGeFA=\n-----END PUBLIC KEY-----", builders: [{id: "https://build.example.com/a", level: 3}, {id: "https://build.example.com/b", level: 2}]}
+---
+{kind: Signer, name: other-key, key: "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAArdU/rZOaBFvi+93iK80IeLxcGFH7tcOabwz03Vd0DI=\n-----END PUBLIC KEY-----", builders: [{id: "https://build.example.com/a", level: 3}]}
+---
+{kind: Signer, name: hosted, keyless: {issuer: "https://token.example.com", subject: "https://example.com/a.yml@refs/heads/main", root: "sha256:abababababababababababababababababababababababababababababababab"}}
+---
+{kind: Pipeline, name: facts, project: shop, provider: ci, organisation: 77, repository: 12, definition: f.yml, stages: [{name: all, evidence: [tests, coverage, scan, sbom, vulnerabilities, vex, attestation], trust: {events: [push], refs: [refs/heads/main]}}, {name: most, evidence: [tests, coverage, scan, sbom, vulnerabilities, attestation], trust: {environment: m, events: [push], refs: [refs/heads/main]}}]}
+---
+kind: Environment
+name: proven
+project: shop
+tier: development
+checks:
+  - {name: t, tests: {names: [unit, e2e], least: 10, skipped: 5, coverage: 80, from: [facts/all], age: 24h}}
+  - {name: s, scan: {names: [sast], errors: 1, warnings: 9, from: [facts/all], age: 25h}}
+  - {name: b, sbom: {least: 6, identified: 90, versioned: 91, licensed: 92, from: [facts/all], age: 26h}}
+  - {name: v, vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}}
+  - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
+  - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
+---
 {kind: Separation, name: apart, title: t, scope: /projects/shop, mode: hold, actions: [[deployments/start, deployments/cancel], [journal/export]]}
 ---
 {kind: Role, name: local, actions: [deployments/read], scopes: [/projects/shop]}
@@ -269,6 +289,64 @@ func judgements() map[string]judgement {
 		"Window.To":              {weaker: []edit{{`to: "17:00"`, `to: "18:00"`, true}}},
 		"Lock.Mode":              {none: "either lets one run at a time, and which of two waits is no protection", not: []edit{{"mode: sequential", "mode: runLatest", false}}},
 
+		"Check.Tests":           {weaker: []edit{{"tests: {names: [unit, e2e], least: 10, skipped: 5, coverage: 80, from: [facts/all], age: 24h}", "delay: {for: 10m}", true}}},
+		"Check.Scan":            {weaker: []edit{{"scan: {names: [sast], errors: 1, warnings: 9, from: [facts/all], age: 25h}", "delay: {for: 10m}", true}}},
+		"Check.SBOM":            {weaker: []edit{{"sbom: {least: 6, identified: 90, versioned: 91, licensed: 92, from: [facts/all], age: 26h}", "delay: {for: 10m}", true}}},
+		"Check.Vulnerabilities": {weaker: []edit{{"vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}", "delay: {for: 10m}", true}}},
+		"Check.Provenance":      {weaker: []edit{{"provenance: {signers: [ci-key], source: \"https://git.example.com/a\", builders: [\"https://build.example.com/a\"], buildTypes: [\"https://type.example.com/a\"], level: 2, from: [facts/all], age: 28h}", "delay: {for: 10m}", true}}},
+		"Check.Attestation":     {weaker: []edit{{"attestation: {type: \"https://type.example.com/p\", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}", "delay: {for: 10m}", true}}},
+		"Stage.Evidence":        {weaker: []edit{{"{name: most, evidence: [tests, coverage,", "{name: most, evidence: [vex, tests, coverage,", false}}},
+
+		"Tests.Names":    {weaker: []edit{{"names: [unit, e2e]", "names: [unit]", false}, {"names: [unit, e2e], ", "", false}}},
+		"Tests.Least":    {weaker: []edit{{"least: 10", "least: 9", false}, {"least: 10, ", "", false}}},
+		"Tests.Skipped":  {weaker: []edit{{"skipped: 5", "skipped: 6", false}, {"skipped: 5, ", "", false}}},
+		"Tests.Coverage": {weaker: []edit{{"coverage: 80", "coverage: 79", false}, {"coverage: 80, ", "", false}}},
+		"Tests.From":     {weaker: []edit{{"from: [facts/all], age: 24h", "from: [facts/all, facts/most], age: 24h", false}, {"from: [facts/all], age: 24h", "age: 24h", false}}},
+		"Tests.Age":      {weaker: []edit{{"age: 24h", "age: 240h", false}, {", age: 24h", "", false}}},
+		"Scan.Names":     {weaker: []edit{{"names: [sast], ", "", false}}},
+		"Scan.Errors":    {weaker: []edit{{"errors: 1", "errors: 2", false}}, not: []edit{{"errors: 1, ", "", true}}},
+		"Scan.Warnings":  {weaker: []edit{{"warnings: 9", "warnings: 10", false}, {"warnings: 9, ", "", false}}},
+		"Scan.From":      {weaker: []edit{{"from: [facts/all], age: 25h", "age: 25h", false}}},
+		"Scan.Age":       {weaker: []edit{{"age: 25h", "age: 250h", false}}},
+
+		"BillOfMaterials.Least":      {weaker: []edit{{"least: 6", "least: 5", false}, {"least: 6, ", "", false}}},
+		"BillOfMaterials.Identified": {weaker: []edit{{"identified: 90", "identified: 89", false}}},
+		"BillOfMaterials.Versioned":  {weaker: []edit{{"versioned: 91", "versioned: 90", false}}},
+		"BillOfMaterials.Licensed":   {weaker: []edit{{"licensed: 92", "licensed: 91", false}}},
+		"BillOfMaterials.From":       {weaker: []edit{{"from: [facts/all], age: 26h", "age: 26h", false}}},
+		"BillOfMaterials.Age":        {weaker: []edit{{"age: 26h", "age: 260h", false}}},
+
+		"KnownVulnerabilities.Severity": {weaker: []edit{{"severity: medium", "severity: critical", false}, {"severity: medium, ", "", false}}},
+		"KnownVulnerabilities.Grace":    {weaker: []edit{{"grace: 48h", "grace: 49h", false}}, not: []edit{{"grace: 48h, ", "", true}}},
+		"KnownVulnerabilities.Fixable":  {weaker: []edit{{"severity: medium", "severity: medium, fixable: true", false}}},
+		"KnownVulnerabilities.Database": {weaker: []edit{{"database: 47h", "database: 48h", false}, {"database: 47h, ", "", false}}},
+		"KnownVulnerabilities.From":     {weaker: []edit{{"from: [facts/all], age: 27h", "age: 27h", false}}},
+		"KnownVulnerabilities.Age":      {weaker: []edit{{"age: 27h", "age: 270h", false}}},
+
+		"SLSAProvenance.Signers":    {weaker: []edit{{"provenance: {signers: [ci-key]", "provenance: {signers: [ci-key, other-key]", false}}},
+		"SLSAProvenance.Source":     {weaker: []edit{{"https://git.example.com/a", "https://git.example.com/b", true}}},
+		"SLSAProvenance.Builders":   {weaker: []edit{{"builders: [\"https://build.example.com/a\"], buildTypes", "builders: [\"https://build.example.com/a\", \"https://build.example.com/b\"], buildTypes", false}, {"builders: [\"https://build.example.com/a\"], buildTypes", "buildTypes", false}}},
+		"SLSAProvenance.BuildTypes": {weaker: []edit{{"buildTypes: [\"https://type.example.com/a\"], ", "", false}}},
+		"SLSAProvenance.Level":      {weaker: []edit{{"level: 2, from", "level: 1, from", false}, {"level: 2, from", "from", false}}},
+		"SLSAProvenance.From":       {weaker: []edit{{"from: [facts/all], age: 28h", "age: 28h", false}}},
+		"SLSAProvenance.Age":        {weaker: []edit{{"age: 28h", "age: 280h", false}}},
+		"AttestationCheck.Type":     {weaker: []edit{{"https://type.example.com/p", "https://type.example.com/q", true}}},
+		"AttestationCheck.Signers":  {weaker: []edit{{"type.example.com/p\", signers: [ci-key]", "type.example.com/p\", signers: [other-key, ci-key]", false}}},
+		"AttestationCheck.Rule":     {weaker: []edit{{"rule: predicate.ok == true, ", "", false}, {"predicate.ok == true", "predicate.ok != false", true}}},
+		"AttestationCheck.Message":  {none: forPeople, not: []edit{{"message: mm", "message: nn", true}}},
+		"AttestationCheck.From":     {weaker: []edit{{"from: [facts/all], age: 29h", "age: 29h", false}}},
+		"AttestationCheck.Age":      {weaker: []edit{{"age: 29h", "age: 290h", false}}},
+
+		"Signer.Name": {names: another}, "Signer.Title": {none: forPeople, not: []edit{{"name: ci-key, title: t", "name: ci-key", true}}},
+		"Signer.Key":      {weaker: []edit{{`-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAl8lqS/s9UsHNckPfCdS78zwahjtG4y1jtRH/ZrzGeFA=\n-----END PUBLIC KEY-----`, `-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEATTYviZ26OmtDrxCmWptjJffu4KAzRfghtf7S5m3r55Q=\n-----END PUBLIC KEY-----`, true}}},
+		"Signer.Keyless":  {names: "judged by its own fields"},
+		"Signer.Builders": {weaker: []edit{{"builders: [{id: \"https://build.example.com/a\", level: 3}]}", "builders: [{id: \"https://build.example.com/a\", level: 3}, {id: \"https://build.example.com/c\", level: 1}]}", false}}},
+		"Builder.ID":      {weaker: []edit{{"https://build.example.com/b\", level: 2", "https://build.example.com/c\", level: 2", true}}},
+		"Builder.Level":   {weaker: []edit{{"https://build.example.com/b\", level: 2", "https://build.example.com/b\", level: 3", false}}},
+		"Keyless.Issuer":  {weaker: []edit{{"https://token.example.com", "https://tokens.example.com", true}}},
+		"Keyless.Subject": {weaker: []edit{{"a.yml@refs/heads/main", "a.yml@refs/heads/next", true}}},
+		"Keyless.Root":    {weaker: []edit{{"sha256:abab", "sha256:abac", true}}},
+
 		"Identity.Name": {names: another}, "Identity.Project": {names: another},
 		"Identity.Environment":   {weaker: []edit{{"environment: strict, audiences", "environment: spare, audiences", true}}},
 		"Identity.Audiences":     {weaker: []edit{{"audiences: [a]", "audiences: [a, b]", false}}},
@@ -429,6 +507,7 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		EnvironmentKind: {{"{kind: Environment, name: z, project: shop, tier: development}", false, false}, // nothing until it has an identity
 			{"{kind: Environment, name: z, project: shop, tier: development, waivers: [{demand: approval, owner: ann, until: 2027-02-01T00:00:00Z, reason: why}]}", true, false}},
 		DirectoryKind:      {{"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c}", true, false}, {"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c, groups: [{id: x, group: suspended}]}", true, true}},
+		SignerKind:         {{"{kind: Signer, name: z, keyless: {issuer: 'https://t.example.com', subject: s, root: 'sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd'}}", true, false}},
 		SeparationKind:     {{"{kind: Separation, name: z, scope: /, mode: hold, actions: [[deployments/start], [journal/export]]}", false, true}},
 		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
 		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},

@@ -115,6 +115,7 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.DirectoryKind:   lockkeeper.WriteAccess,
 	catalog.ProvisionerKind: lockkeeper.WriteAccess,
 	catalog.SeparationKind:  lockkeeper.WriteAccess,
+	catalog.SignerKind:      lockkeeper.WritePipelines,
 }
 
 // notOwnIssuer refuses a catalog under which Lockkeeper's own tokens prove a
