@@ -52,6 +52,7 @@ var fences = map[string][]string{
 	"github.com/prometheus/client_golang": {"internal/web"},
 	"testing":                             {"internal/lktest", "internal/lktest/provider"},
 	"github.com/zitadel/oidc":             {"internal/lktest/provider"},
+	"github.com/sigstore":                 {"internal/evidence"},
 }
 
 // pure packages may not see the outside world.

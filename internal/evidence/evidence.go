@@ -132,6 +132,8 @@ type Finding struct {
 	Published lockkeeper.Moment `json:"published,omitzero"`
 	Status    Status            `json:"status,omitempty"` // what the report's own analysis says of it (CycloneDX)
 	Reason    string            `json:"reason,omitempty"` // justification of not_affected
+	// At is when that analysis was last changed; zero: the report does not say.
+	At lockkeeper.Moment `json:"at,omitzero"`
 }
 
 // A Status of VEX.
@@ -145,13 +147,17 @@ const (
 	UnderInvestigation Status = "under_investigation"
 )
 
-// A Statement of VEX says how one vulnerability concerns products.
+// A Statement of VEX says how one vulnerability concerns one product. A document's
+// statement about several products becomes one for each.
 type Statement struct {
 	ID       string   `json:"id"`
 	Aliases  []string `json:"aliases,omitempty"`
-	Products []string `json:"products"` // package URLs or sha256:… digests, of the products and of their subcomponents; at least 1
-	Status   Status   `json:"status"`
-	Reason   string   `json:"reason,omitempty"` // justification or impact statement; not_affected has one
+	Products []string `json:"products"` // what names the product: package URLs or sha256:… digests, any of them; at least 1
+	// Subcomponents narrow the statement to packages in the product, by package URL;
+	// none: it is about the product as a whole.
+	Subcomponents []string `json:"subcomponents,omitempty"`
+	Status        Status   `json:"status"`
+	Reason        string   `json:"reason,omitempty"` // justification or impact statement; not_affected has one
 	// At is when the statement was made or last changed; of several about one
 	// vulnerability and product the latest counts.
 	At lockkeeper.Moment `json:"at,omitzero"`
