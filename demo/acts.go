@@ -153,12 +153,18 @@ repository: "8001"
 definition: .github/workflows/release.yml
 stages:
   - name: build
+    evidence: [tests, attestation]
     trust:
       events: [push]
       refs: [refs/heads/main]
   - name: deploy
     trust:
       environment: production
+      events: [push]
+      refs: [refs/heads/main]
+  - name: deploy-staging
+    trust:
+      environment: staging
       events: [push]
       refs: [refs/heads/main]
 ---

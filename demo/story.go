@@ -8,6 +8,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
@@ -60,6 +61,7 @@ type story struct {
 	code    string
 	commit  string
 	began   time.Time
+	builder ed25519.PrivateKey // signs what the build platform built
 }
 
 func play(ctx context.Context, bin string, keep bool) (err error) {
@@ -90,6 +92,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"The rules are applied as code; a mistake in them is refused with its line", s.govern},
 		{"People get accounts, and prove by a run of their own that they are who they are", s.people},
 		{"The build stage vouches for what it built, and cannot have the production identity", s.build},
+		{"Staging demands tests and provenance: missing, red, brought, and accepted", s.evidence},
 		{"The deploy stage asks, waits at the gate, is let through by two people, and runs", s.deploy},
 		{"The deployment is over: no new token, and the old one dies by the clock", s.after},
 		{"Waiting without an agent: one job asks, a later one claims; and a rejection", s.detached},
@@ -276,7 +279,11 @@ func (s *story) govern() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	good := strings.ReplaceAll(governance+ledgerRules, "ISSUER", s.issuer.URL)
+	staging, err := s.makeBuilder(stagingRules)
+	if err != nil {
+		return err
+	}
+	good := strings.ReplaceAll(governance+ledgerRules+staging, "ISSUER", s.issuer.URL)
 	file := filepath.Join(dir, "payments.yaml")
 	if err := os.WriteFile(file, []byte(strings.Replace(good, "{count: 1", "{cuont: 1", 1)), 0o644); err != nil {
 		return err

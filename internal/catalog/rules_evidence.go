@@ -68,7 +68,7 @@ func (v *rules) evidenceCheck(r *resource, at string, e *Environment, c Check) {
 	}
 	for i, n := range d.Names {
 		if err := lockkeeper.CheckName(n); err != nil {
-			v.add(r, fmt.Sprintf("%s.names[%d]", at, i), "name_unfit", "The name of results is unfit: "+clip(err.Error(), 200)+".", "Choose a name such as unit, and bring them under it: lockkeeper evidence add --name unit")
+			v.add(r, fmt.Sprintf("%s.names[%d]", at, i), "name_unfit", "The name of results is unfit: "+clip(err.Error(), 200)+".", "Choose a name such as unit, and bring them under it: lockkeeper evidence add tests:unit=FILE")
 		}
 	}
 	if len(d.From) > maxSources {
@@ -201,7 +201,7 @@ func (v *rules) signer(r *resource, s *Signer) {
 			v.add(r, "keyless.subject", "field_missing", "The signer's certificate may be anybody's.", "Write the subject alternative name, such as https://github.com/acme/build/.github/workflows/build.yml@refs/heads/main.")
 		}
 		if _, err := lockkeeper.ParseDigest(s.Keyless.Root); err != nil {
-			v.add(r, "keyless.root", "digest_unfit", name(s.Keyless.Root)+" is no digest.", "Write sha256: and the SHA-256 of the trusted root's file: lockkeeper artifact digest trusted_root.json")
+			v.add(r, "keyless.root", "digest_unfit", name(s.Keyless.Root)+" is no digest.", "Write sha256: and the SHA-256 of the trusted root's file: lockkeeper artifact digest root=trusted_root.json")
 		}
 	}
 	if len(s.Builders) > maxBuilders {

@@ -38,7 +38,7 @@ func (a *app) receiptCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := readBounded(args[0])
+			data, err := readBounded(args[0], maxProof)
 			if err != nil {
 				return err
 			}
@@ -52,13 +52,24 @@ func (a *app) receiptCommand() *cobra.Command {
 	return withCommands(&cobra.Command{Use: "receipt", Short: "Signed receipts of deployments"}, show, verify)
 }
 
-func readBounded(file string) ([]byte, error) {
+// maxProof bounds a file with receipts or proofs.
+const maxProof = 32 << 20
+
+// readBounded reads a file of at most so many bytes.
+func readBounded(file string, most int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(file)
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 32<<20))
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, lockkeeper.Invalid.Errorf("file_unreadable", "%v.", err).WithField(file)
+	}
+	if int64(len(b)) > most {
+		return nil, lockkeeper.Invalid.Errorf("file_large", "The file has more than %d bytes.", most).WithField(file)
+	}
+	return b, nil
 }
 
 func printReceipt(w io.Writer, s keeper.Statement) {
@@ -219,7 +230,7 @@ one, with the server's public keys and nothing else.`,
 		}
 		defer r.Close()
 		if since != "" {
-			old, err := readBounded(since)
+			old, err := readBounded(since, maxProof)
 			if err != nil {
 				return err
 			}
@@ -251,7 +262,7 @@ func (a *app) checkProof(file, keys string) error {
 	if err != nil {
 		return err
 	}
-	data, err := readBounded(file)
+	data, err := readBounded(file, maxProof)
 	if err != nil {
 		return err
 	}

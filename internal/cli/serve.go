@@ -36,6 +36,7 @@ type serveOptions struct {
 	proxied bool          // TLS ends before the server
 	secrets string        // folder with the client secrets of directories
 	systems string        // folder with the provisioners' secrets
+	roots   []string      // files with trusted roots of Sigstore
 	linger  time.Duration // how long the key set is served once the store cannot be used
 
 	tls *tls.Config // of cert and key; nil: the server ends no TLS
@@ -51,6 +52,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.url, "url", "", "address under which others reach it; default: the listening address, https with TLS")
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
+	c.Flags().StringArrayVar(&o.roots, "sigstore-root", nil, "file with a trusted root of Sigstore (trusted_root.json) that keyless signers of the catalog name by its digest; may be repeated")
 	c.Flags().StringVar(&o.systems, "provisioners", "", "folder with the secrets of the catalog's provisioners: for each a file of its name, readable by this account only; without it nothing is granted outside")
 	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
 	c.Flags().StringVar(&o.secrets, "directory-secrets", "", "folder with the client secret of each directory, in a file of its name; one without a file is a public client")
@@ -76,7 +78,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewJSONHandler(a.err, nil))
-	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Outside: o.outside, Issuer: o.url, Log: log})
+	roots, err := o.readRoots()
+	if err != nil {
+		return err
+	}
+	k, err := keeper.Open(ctx, keeper.Options{Dir: o.data, Outside: o.outside, Issuer: o.url, Log: log, Roots: roots})
 	if err != nil {
 		return a.keysOnly(ctx, l, o, brokenError(err))
 	}
@@ -101,6 +107,19 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 // web is how the server is reached, in the words of its HTTP edge.
 func (o serveOptions) web(k *keeper.Keeper, at *net.TCPAddr, log *slog.Logger) web.Options {
 	return web.Options{Keeper: k, Verifier: identity.NewVerifier(identity.Options{Log: log}), URL: o.url, Version: Version, Log: log, Exposed: !at.IP.IsLoopback(), Proxied: o.proxied, Secret: o.secret}
+}
+
+// readRoots reads the trusted roots of Sigstore, by their digest.
+func (o serveOptions) readRoots() (map[lockkeeper.Digest][]byte, error) {
+	out := map[lockkeeper.Digest][]byte{}
+	for _, path := range o.roots {
+		b, err := readBounded(path, 4<<20)
+		if err != nil {
+			return nil, err
+		}
+		out[lockkeeper.DigestOf(b)] = b
+	}
+	return out, nil
 }
 
 // secret reads the client secret of a directory, each time: it may be replaced

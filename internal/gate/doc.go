@@ -16,6 +16,8 @@
 //	            only the asker; a rollback names what was deployed here with success
 //	demands     production has what production must have, or a live waiver
 //	static      branches, template, expression: what the ask itself says
+//	evidence    tests, scan, sbom, vulnerabilities, provenance, attestation: what
+//	            stages brought about the artifacts
 //	approval    approvals, all together; some only after others
 //	freeze      no freeze that stops this action by this caller covers the environment
 //	time        delay, hours

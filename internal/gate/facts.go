@@ -27,6 +27,15 @@ type Facts struct {
 	Activated   []lockkeeper.Decision // what the job must have activated, and whether it has
 	RecordAge   time.Duration         // how old a record may be that vouches for an artifact; 0: what the environment says
 
+	// Evidence is every piece about any of the ask's digests in its project, oldest first.
+	Evidence []Evidence
+	// Signers are those that the catalog has now, by name.
+	Signers map[string]Signer
+	// Brings reports whether a stage of the ask's project may bring a kind of evidence now.
+	Brings func(pipeline, stage, kind string) bool
+	// Says evaluates one of the catalog's expressions over a predicate.
+	Says func(rule string, predicate map[string]any) (bool, error)
+
 	// Holds evaluates one of the catalog's expressions over the ask.
 	Holds func(rule string, ask lockkeeper.Ask) (bool, error)
 	// Rivals are the environment's other deployments that have not ended. It is

@@ -35,6 +35,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because = append(because, demands(f, now)...)
 	because = append(because, f.Activated...)
 	because = append(because, static(f)...)
+	because = append(because, evidenceChecks(f, now)...)
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
 	because = append(because, times(f, now)...)

@@ -13,13 +13,13 @@ import (
 // again.
 
 // Terms are those checks of an environment whose verdicts can still change while
-// an ask waits: approvals, delays and hours. What the ask itself says was judged
+// an ask waits: evidence, approvals, delays and hours. What the ask itself says was judged
 // for good when it was opened; a lock protects deployments from each other, not
 // the environment.
 func Terms(e catalog.Environment) []catalog.Check {
 	var out []catalog.Check
 	for _, c := range e.Checks {
-		if c.Approval != nil || c.Delay != nil || c.Hours != nil {
+		if _, evidence := c.Evidence(); evidence || c.Approval != nil || c.Delay != nil || c.Hours != nil {
 			out = append(out, c)
 		}
 	}
@@ -41,6 +41,7 @@ func Under(f Facts, terms []catalog.Check) (Facts, bool) {
 func AsOpened(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	because := approvals(f, now)
 	if f.Released.IsZero() {
+		because = append(because, evidenceChecks(f, now)...)
 		because = append(because, times(f, now)...)
 	}
 	d := lockkeeper.Decision{Verdict: lockkeeper.Pass, Code: "passed", Because: because}

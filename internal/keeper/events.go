@@ -41,6 +41,7 @@ var eventKinds = map[string]func() event{
 	"votes.taken/1":           func() event { return new(votesTaken) },
 
 	"artifact.recorded/1":   func() event { return new(artifactRecorded) },
+	"evidence.added/1":      func() event { return new(evidenceAdded) },
 	"deployment.opened/1":   func() event { return new(deploymentOpened) },
 	"deployment.approved/1": func() event { return new(deploymentApproved) },
 	"request.opened/1":      func() event { return new(requestOpened) },

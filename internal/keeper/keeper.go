@@ -38,6 +38,9 @@ type Options struct {
 	// serves; past it, it verifies from the recorded state on, and the rest while
 	// it serves. Default 100,000.
 	VerifyWhole int64
+	// Roots are trusted roots of Sigstore (JSON), by their digest: what keyless signers
+	// of the catalog name.
+	Roots map[lockkeeper.Digest][]byte
 }
 
 // A Keeper is an open Lockkeeper. It is safe for use by many goroutines.
@@ -68,6 +71,7 @@ type Keeper struct {
 	changed chan struct{} // closed and replaced at each commit
 	fault   error         // why the keeper takes nothing more
 
+	readings chan struct{} // how many asks with evidence are read at once
 	signIns  chan struct{} // how many passwords are hashed at once
 	limiters sync.Mutex
 	limits   map[string]*rate.Limiter
@@ -99,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 	o = o.filled()
 	k := &Keeper{options: o, log: o.Log, queue: make(chan *request, queueLength), urgent: make(chan *request, 64),
 		stop: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
-		signIns: make(chan struct{}, 2), limits: map[string]*rate.Limiter{}}
+		readings: make(chan struct{}, readingAtOnce), signIns: make(chan struct{}, 2), limits: map[string]*rate.Limiter{}}
 	if err := k.open(ctx); err != nil {
 		k.release()
 		return nil, err

@@ -183,6 +183,7 @@ func readState(data []byte, size int64) (*State, error) {
 		return nil, fmt.Errorf("the recorded state after %d entries is that after %d", size, s.Size)
 	}
 	s.indexRecords()
+	s.indexEvidence()
 	return s, nil
 }
 

@@ -94,8 +94,13 @@ type State struct {
 	// maxSignedIn; past it, who was away longest makes room.
 	SignedIn map[string]lockkeeper.Moment `json:"signed_in"`
 
-	records     map[string]*recordIndex // of Records, by project; derived
-	AnswerOrder []string                `json:"answer_order"`
+	// Evidence by project, oldest first. Evicted oldest first past maxEvidence or
+	// maxEvidenceWeight a project; what is evicted makes a gate wait, never pass.
+	Evidence map[string][]*Kept `json:"evidence,omitempty"`
+
+	evidence    map[string]*evidenceIndex // of Evidence, by project; derived
+	records     map[string]*recordIndex   // of Records, by project; derived
+	AnswerOrder []string                  `json:"answer_order"`
 
 	// Incidents that are open, by id. At most maxIncidents; evicted when closed.
 	Incidents map[string]*Incident `json:"incidents"`
@@ -253,7 +258,7 @@ func newState() *State {
 	return &State{
 		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{}, Members: map[string]*Member{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
-		Records: map[string][]gate.Record{}, Answers: map[string]Answer{},
+		Records: map[string][]gate.Record{}, Evidence: map[string][]*Kept{}, evidence: map[string]*evidenceIndex{}, Answers: map[string]Answer{},
 		Requests: map[string]*Request{}, Activations: map[string]*Activation{}, PersonTokens: map[string]*PersonToken{},
 		Duties: map[string]*Duty{},
 		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},

@@ -240,6 +240,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 			f.Records = append(f.Records, r)
 		}
 	}
+	w.weigh(&f)
 	f.Activated = w.activated(d, rolesAsked(env, d), now)
 	f.Votes = w.ballots(d, f, now)
 	return f, nil

@@ -98,7 +98,7 @@ type (
 // of all of them pass through problem.
 func route[In, Out any](s *Server, method, path, id, summary string, f func(context.Context, *In) (*Out, error)) {
 	op := huma.Operation{OperationID: id, Method: method, Path: "/api/v1" + path, Summary: summary, MaxBodyBytes: maxBody, BodyReadTimeout: readTimeout}
-	if id == "apply-catalog" {
+	if id == "apply-catalog" || id == "add-evidence" {
 		op.MaxBodyBytes = maxCatalog
 	}
 	huma.Register(s.spec, op, func(ctx context.Context, in *In) (*Out, error) {
@@ -121,6 +121,7 @@ func (s *Server) register() {
 	s.registerProposals()
 	s.registerTokens()
 	s.registerFactors()
+	s.registerEvidence()
 	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
 	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
 	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)
