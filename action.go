@@ -21,6 +21,7 @@ const (
 	ReadActivations    Action = "activations/read"    // requests and activations of others
 	ApproveActivations Action = "activations/approve" // decide requests of others
 	RevokeActivations  Action = "activations/revoke"  // end activations of others
+	RecordArtifacts    Action = "artifacts/record"    // the part of whoever starts a run that vouches for artifacts; a Separation names it
 	ReadCatalog        Action = "catalog/read"
 	ProposeChanges     Action = "changes/propose"
 	ReadChanges        Action = "changes/read"
@@ -49,7 +50,7 @@ const (
 )
 
 var actions = []Action{
-	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadAccounts, RevokeAccounts, ReadActivations, ApproveActivations, RevokeActivations, ReadCatalog,
+	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadAccounts, RevokeAccounts, ReadActivations, ApproveActivations, RevokeActivations, RecordArtifacts, ReadCatalog,
 	ProposeChanges, ReadChanges, ReviewChanges, LeadChanges, SecureChanges,
 	ReadDeployments, StartDeployments, ApproveDeployments, CancelDeployments,
 	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities, UseIdentities,

@@ -270,6 +270,7 @@ type End struct {
 	Reason        string            `json:"reason,omitempty"`
 	By            string            `json:"by,omitempty"`
 	ExitCode      int               `json:"exit_code"`
+	Crossed       string            `json:"crossed,omitempty" doc:"the separation of duties that whoever ended it crossed by that; it refuses no end"`
 	TokensOutside int               `json:"tokens_outside" doc:"tokens that cannot be called back"`
 	OutsideTill   lockkeeper.Moment `json:"outside_till,omitzero" doc:"until when a target may still take them"`
 }

@@ -252,6 +252,9 @@ func printEnd(w io.Writer, d api.Deployment) {
 		return
 	}
 	fmt.Fprintf(w, "%s ended at %s: %s. %s\n", d.ID, d.End.At, strings.ReplaceAll(d.Status, "_", " "), printable(d.End.Reason))
+	if d.End.Crossed != "" {
+		fmt.Fprintln(w, printable(d.End.Crossed))
+	}
 	if d.End.TokensOutside == 0 {
 		fmt.Fprintln(w, "Nothing of it is alive outside: no token that was handed out is valid any more.")
 		return

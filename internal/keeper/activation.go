@@ -260,6 +260,7 @@ type activationEnded struct {
 	Decision    lockkeeper.Decision `json:"decision,omitzero"`
 	Deployments []string            `json:"deployments,omitempty"` // that lose votes
 	Revision    int                 `json:"revision"`
+	Persons     []lockkeeper.Person `json:"persons,omitempty"` // that whoever takes the votes was
 
 	// Tokens that were handed out under it, and until when a target that only looks
 	// at their expiry may still take them.
@@ -288,6 +289,7 @@ func (ev *activationEnded) apply(s *State, _ Entry) error {
 	delete(s.Activations, ev.ID)
 	if ev.voids() {
 		s.voidVotes(ev.ID)
+		s.taken(ev.By, ev.Persons, ev.Deployments)
 	}
 	return nil
 }
@@ -305,6 +307,8 @@ type votesVoided struct {
 	Reason      string   `json:"reason,omitempty"`
 	Deployments []string `json:"deployments,omitempty"` // that lose votes
 	Revision    int      `json:"revision"`
+
+	Persons []lockkeeper.Person `json:"persons,omitempty"` // that he was
 }
 
 func (*votesVoided) kind() string { return "votes.voided" }
@@ -334,6 +338,7 @@ func (w *world) votedUnder(activation string) []string {
 }
 func (ev *votesVoided) apply(s *State, _ Entry) error {
 	s.voidVotes(ev.Activation)
+	s.taken(ev.By, ev.Persons, ev.Deployments)
 	return nil
 }
 

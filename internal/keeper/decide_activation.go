@@ -408,7 +408,7 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		if err != nil {
 			return nil, nil, err
 		}
-		ev.Status, ev.Decision, ev.Deployments = activationRevoked, right, w.votedUnder(a.ID)
+		ev.Status, ev.Decision, ev.Deployments, ev.Persons = activationRevoked, right, w.votedUnder(a.ID), w.persons(by.User)
 		gone := map[string]bool{}
 		out := append([]event{ev}, w.fallen(a.ID, by, c.Reason, now, gone)...)
 		out = append(out, w.fallenRun(a, by, c.Reason, now, gone)...)
@@ -446,7 +446,7 @@ func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]even
 			return nil, nil, err
 		}
 	}
-	ev := &votesVoided{Activation: c.Activation, By: by.User, Reason: c.Reason, Deployments: w.votedUnder(c.Activation), Revision: w.Revision.Number}
+	ev := &votesVoided{Activation: c.Activation, By: by.User, Reason: c.Reason, Deployments: w.votedUnder(c.Activation), Revision: w.Revision.Number, Persons: w.persons(by.User)}
 	gone := map[string]bool{}
 	out := append([]event{ev}, w.fallen(c.Activation, by, c.Reason, now, gone)...)
 	return append(out, w.begunUnder(c.Activation, by, c.Reason, now, gone, map[string]bool{})...), opened{c.Activation}, nil
@@ -474,7 +474,11 @@ func (w *world) begunUnder(activation string, by Caller, reason string, now lock
 		}
 		over[id] = true
 		why := fmt.Sprintf("An approval of it was taken with the activation %s. %s", activation, reason)
-		out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationRevoked, By: by.User, Reason: why, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
+		ev := &activationEnded{ID: id, Holder: a.User, Status: activationRevoked, By: by.User, Reason: why, Deployments: w.votedUnder(id), Revision: w.Revision.Number}
+		if by.User != "" {
+			ev.Persons = w.persons(by.User)
+		}
+		out = append(out, w.residue(ev, now))
 		out = append(out, w.fallen(id, by, reason, now, gone)...)
 		out = append(out, w.fallenRun(a, by, reason, now, gone)...)
 		out = append(out, w.begunUnder(id, by, reason, now, gone, over)...)

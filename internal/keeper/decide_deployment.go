@@ -297,14 +297,15 @@ func (c cancelDeployment) decide(w *world, by Caller, now lockkeeper.Moment) ([]
 	if len(c.Reason) > maxComment {
 		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The reason has %d bytes, more than %d.", len(c.Reason), maxComment)
 	}
+	end := End{Status: Cancelled, At: now, Reason: c.Reason, By: by.String()}
 	var right lockkeeper.Decision
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	if by.Holder != d.ID && !(w.startedBy(d, by.User) && w.within(by, lockkeeper.CancelDeployments, scope)) {
 		if right, err = w.may(by, lockkeeper.CancelDeployments, scope, now); err != nil {
 			return nil, nil, err
 		}
+		end.Crossed = w.crossed(d, by, lockkeeper.CancelDeployments, now)
 	}
-	end := End{Status: Cancelled, At: now, Reason: c.Reason, By: by.String()}
 	end.TokensOutside, end.OutsideTill = d.residue(now)
 	return []event{&deploymentEnded{ID: d.ID, End: end, Digest: d.Digest, Decision: right, Revision: w.Revision.Number}}, opened{d.ID}, nil
 }
@@ -473,6 +474,7 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	}
 	for _, user := range []string{by.User, c.To} {
 		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User, now), At: now, Right: w.check(user, lockkeeper.ApproveDeployments, scope, now)}
+		v.Apart = w.apart(d, facts, Vote{User: user, Persons: v.Persons})
 		if verdict := gate.Admissible(facts, v, now); verdict.Verdict != lockkeeper.Pass {
 			return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 		}

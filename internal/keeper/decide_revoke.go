@@ -111,7 +111,7 @@ func (c revokeLease) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 			WithNext("Cancel it: lockkeeper deployments cancel %s", d.ID)
 	}
 	end := w.revoked(d, by, c.Reason, now)
-	end.Decision = right
+	end.Decision, end.End.Crossed = right, w.crossed(d, by, lockkeeper.RevokeLeases, now)
 	return []event{end}, opened{d.ID}, nil
 }
 

@@ -73,6 +73,7 @@ type Deployment struct {
 	Activation string               `json:"activation,omitempty"` // role that the environment demanded of its job when it was opened
 	Votes      []Vote               `json:"votes,omitempty"`
 	Delegated  []Delegation         `json:"delegated,omitempty"` // at most one from each user
+	Taken      []Taking             `json:"taken,omitempty"`     // approvals that somebody took away; at most maxTaken
 	Lease      *Lease               `json:"lease,omitempty"`
 	End        *End                 `json:"end,omitempty"`
 	EndedSeq   int64                `json:"ended_seq,omitempty"`
@@ -155,6 +156,7 @@ type End struct {
 	Reason   string            `json:"reason,omitempty"`
 	By       string            `json:"by,omitempty"`
 	ExitCode int               `json:"exit_code"`
+	Crossed  string            `json:"crossed,omitempty"` // the separation of use that whoever ended it crossed
 	// Tokens that were handed out and cannot be called back, and until when a
 	// target that only looks at their expiry may still take them.
 	TokensOutside int               `json:"tokens_outside"`

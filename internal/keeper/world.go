@@ -274,13 +274,13 @@ func (w *world) ballots(d *Deployment, f gate.Facts, now lockkeeper.Moment) []ga
 // what it demanded when the ask was opened, if that was something else.
 func (w *world) judge(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	w = w.eased(d.Status == Running)
-	return w.unlocked(d, w.with(d, f, gate.Judge(f, now), now))
+	return w.unlocked(d, w.separated(d, f, w.with(d, f, gate.Judge(f, now), now)))
 }
 
 // standing decides whether what let d through stands still.
 func (w *world) standing(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	w = w.eased(d.Status == Running)
-	return w.unlocked(d, w.with(d, f, gate.Standing(f, now), now))
+	return w.unlocked(d, w.separated(d, f, w.with(d, f, gate.Standing(f, now), now)))
 }
 
 func (w *world) with(d *Deployment, f gate.Facts, verdict lockkeeper.Decision, now lockkeeper.Moment) lockkeeper.Decision {
@@ -325,7 +325,7 @@ func (w *world) rivals(d *Deployment, now lockkeeper.Moment) []gate.Rival {
 			if asOpened, differs := w.asOpened(o, facts, now); differs {
 				r.Ready = r.Ready && asOpened.Passed(now)
 			}
-			r.Ready = r.Ready && (len(w.Incidents) == 0 || len(w.locks(w.placeOf(o))) == 0)
+			r.Ready = r.Ready && w.together(o, facts) == "" && (len(w.Incidents) == 0 || len(w.locks(w.placeOf(o))) == 0)
 		}
 		out = append(out, r)
 	}
@@ -388,6 +388,7 @@ func (w *world) mayStandIn(d *Deployment, f gate.Facts, o Delegation, now lockke
 	}
 	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From, now), At: o.At,
 		Right: w.check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
+	own.Apart = w.apart(d, f, Vote{User: o.From, Persons: persons})
 	return gate.Admissible(f, own, now).Passed(now)
 }
 

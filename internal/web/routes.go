@@ -558,7 +558,7 @@ func (s *Server) render(v keeper.View) api.Deployment {
 		}
 	}
 	if e := v.End; e != nil {
-		d.End = &api.End{At: e.At, Reason: e.Reason, By: e.By, ExitCode: e.ExitCode, TokensOutside: e.TokensOutside, OutsideTill: e.OutsideTill}
+		d.End = &api.End{At: e.At, Reason: e.Reason, By: e.By, ExitCode: e.ExitCode, Crossed: e.Crossed, TokensOutside: e.TokensOutside, OutsideTill: e.OutsideTill}
 	}
 	return d
 }
