@@ -139,6 +139,7 @@ type Can struct {
 	lockkeeper.Decision
 	Principal string `json:"principal" doc:"user:NAME or group:NAME"`
 	Paths     []Path `json:"paths"`
+	Missing   string `json:"missing,omitempty" doc:"what of the scope the catalog does not have, for whoever may read that: the answer is what would hold there"`
 	Then
 }
 
@@ -179,7 +180,8 @@ type WhatCan struct {
 
 // WhoCan lists everybody who may do an action at a scope.
 type WhoCan struct {
-	Users []Permitted `json:"users"`
+	Users   []Permitted `json:"users"`
+	Missing string      `json:"missing,omitempty" doc:"what of the scope the catalog does not have, for whoever may read that: the answer is what would hold there"`
 	Then
 }
 

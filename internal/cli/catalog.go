@@ -209,6 +209,7 @@ path, too: its assignment, effect, groups, role and scope.`,
 				if d.Next != "" {
 					fmt.Fprintln(w, "  next:", printable(d.Next))
 				}
+				printMissing(w, d.Missing)
 			})
 			if d.Verdict != lockkeeper.Pass {
 				return errors.Join(err, &exitError{code: exitCodes[lockkeeper.Forbidden]})

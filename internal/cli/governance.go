@@ -206,6 +206,13 @@ func printThen(w io.Writer, then api.Then) {
 	}
 }
 
+// printMissing says of a question that it is about a place that there is not.
+func printMissing(w io.Writer, missing string) {
+	if missing != "" {
+		fmt.Fprintf(w, "%s This is what would hold there.\n", printable(missing))
+	}
+}
+
 func printHoldings(w io.Writer, out api.WhatCan) {
 	does := map[string]string{"grants": "holds", "eligible": "may activate", "denies": "is denied", "not_started": "will have", "ended": "had"}
 	for _, p := range out.Holds {
@@ -260,6 +267,7 @@ func (a *app) whoCanCommand() *cobra.Command {
 				if len(list.Users) == 0 {
 					fmt.Fprintln(w, "Nobody.")
 				}
+				printMissing(w, list.Missing)
 			})
 		}}
 	c.Flags().StringVar(&at, "at", "", atHelp)

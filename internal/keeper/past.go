@@ -221,6 +221,9 @@ func (p Past) WhoCan(action lockkeeper.Action, scope lockkeeper.Scope) []Permitt
 	return p.w.whoCan(action, scope, p.At)
 }
 
+// Missing is Keeper.Missing then, for whoever may ask about the past.
+func (p Past) Missing(scope lockkeeper.Scope) string { return p.w.rules.Catalog.Missing(scope) }
+
 // WhatCan is Keeper.WhatCan then.
 func (p Past) WhatCan(who lockkeeper.Principal) ([]Path, []Activation, error) {
 	return p.w.whatCan(who, p.At)

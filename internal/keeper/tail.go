@@ -44,6 +44,19 @@ func (w *world) whoCan(action lockkeeper.Action, scope lockkeeper.Scope, now loc
 	return out
 }
 
+// Missing says what of a scope the catalog does not have, to whoever may read the
+// catalog or who may do what there; "": nothing, or the caller may not know.
+func (k *Keeper) Missing(by Caller, scope lockkeeper.Scope) string {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	if by.User == "" || !w.allowedFor(by, lockkeeper.ReadAccess, scope, now) && !w.allowedFor(by, lockkeeper.ReadCatalog, lockkeeper.Root, now) {
+		return ""
+	}
+	return w.rules.Catalog.Missing(scope)
+}
+
 // A Path is the way from a principal to what an assignment gives.
 type Path = access.Path
 

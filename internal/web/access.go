@@ -86,7 +86,7 @@ func (s *Server) can(ctx context.Context, in *struct {
 		if user != "" {
 			d = past.Can(user, action, scope)
 		}
-		return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths), Then: then}}, nil
+		return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths), Missing: past.Missing(scope), Then: then}}, nil
 	}
 	verdict, err := s.Keeper.Can(by, user, action, scope)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *Server) can(ctx context.Context, in *struct {
 	if user != "" {
 		d = verdict // which knows what he has activated, too
 	}
-	return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths)}}, nil
+	return &reply[api.Can]{api.Can{Decision: d, Principal: who.String(), Paths: renderPaths(paths), Missing: s.Keeper.Missing(by, scope)}}, nil
 }
 
 // Instant is the parameter of a question about the past.

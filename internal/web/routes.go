@@ -302,10 +302,11 @@ func (s *Server) whoCan(ctx context.Context, in *struct {
 	var list []keeper.Permitted
 	if in.At == "" {
 		list, err = s.Keeper.WhoCan(by, action, scope)
+		out.Missing = s.Keeper.Missing(by, scope)
 	} else {
 		var past keeper.Past
 		if past, out.Then, err = s.past(ctx, by, in.Instant); err == nil {
-			list = past.WhoCan(action, scope)
+			list, out.Missing = past.WhoCan(action, scope), past.Missing(scope)
 		}
 	}
 	for _, p := range list {
