@@ -155,9 +155,9 @@ func (w *world) supposing(i Incident) *world {
 // closers are the users who could close an incident, and others those who could but
 // for having opened it. All can sign in, and none is quarantined.
 func (w *world) closers(i *Incident, now lockkeeper.Moment) (closers, others []string) {
-	places := i.places()
-	for user, enters := range w.entering() {
-		if !enters || slices.ContainsFunc(places, func(s lockkeeper.Scope) bool { return !w.couldDeclare(user, s, now) }) {
+	places, r := i.places(), w.reach(now)
+	for user, enters := range r.entering {
+		if !enters || slices.ContainsFunc(places, func(s lockkeeper.Scope) bool { return !r.could(user, lockkeeper.DeclareIncidents, s) }) {
 			continue
 		}
 		if w.isOpener(i, user) {
@@ -189,14 +189,6 @@ func (w *world) entering() map[string]bool {
 	return out
 }
 
-// couldDeclare reports whether a user holds incidents/declare at a scope, or may
-// activate a role that gives it.
-func (w *world) couldDeclare(user string, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
-	x := w.rules.Access.Believing() // once he has signed in again
-	return w.quarantined(user) == nil && (w.allowed(user, lockkeeper.DeclareIncidents, scope, now) || x.Allowed(user, lockkeeper.DeclareIncidents, scope, now) ||
-		len(x.Activatable(user, lockkeeper.DeclareIncidents, scope, now)) > 0)
-}
-
 // isOpener reports whether a user is, by any of his persons, who opened an incident.
 func (w *world) isOpener(i *Incident, user string) bool {
 	mine := append(w.persons(i.By), i.Persons...)
@@ -219,10 +211,27 @@ func (w *world) leavesCloser(i Incident, now lockkeeper.Moment) error {
 	could, couldOthers := before.closers(&i, now)
 	can, canOthers := w.supposing(i).closers(&i, now)
 	if len(can) == 0 && len(could) > 0 || len(can)+len(canOthers) == 0 && len(could)+len(couldOthers) > 0 {
-		return lockkeeper.Conflict.Errorf("last_closer", "Nobody would be left who could close the incident: it takes incidents/declare at %v and another person than %s.", i.places(), i.By).
-			WithNext("Leave one of them out: %v. Or give another person the right first.", append(could, couldOthers...))
+		return lockkeeper.Conflict.Errorf("last_closer", "Nobody would be left who could close the incident: it takes incidents/declare at %v, another person than %s, and whoever approves it where it has to be activated.", i.places(), i.By).
+			WithNext("Leave one of them out: %v. Or give another person the right first.", w.leftOut(i, len(milder.Quarantine), now))
 	}
 	return nil
+}
+
+// leftOut are those of what an incident is about to quarantine without whom there would
+// be a closer, or all of them where no single one is enough.
+func (w *world) leftOut(i Incident, from int, now lockkeeper.Moment) []Quarantine {
+	var out []Quarantine
+	for n := from; n < len(i.Quarantine); n++ {
+		without := i
+		without.Quarantine = slices.Delete(slices.Clone(i.Quarantine), n, n+1)
+		if closers, _ := w.supposing(without).closers(&i, now); i.Quarantine[n].Kind == userTarget && len(closers) > 0 {
+			out = append(out, i.Quarantine[n])
+		}
+	}
+	if len(out) == 0 {
+		return i.Quarantine[from:]
+	}
+	return out
 }
 
 // extendIncident adds to an open incident, and may make it strict. It never takes

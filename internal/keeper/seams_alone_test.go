@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lockkeeper/lockkeeper"
 )
 
 // 36: the quarantine is opened by an accomplice; and by who can only declare (no writer).
@@ -30,5 +32,51 @@ func TestSeam37GlassAndOwed(t *testing.T) {
 	must(t, c.user("rex", judgeReview{Review: "v-1", Finding: "f"}, time.Minute))
 	if err := c.breaks("bob", "2", 10*time.Minute); err != nil {
 		t.Errorf("the hook is down, and nobody gets the emergency role: %v", err)
+	}
+}
+
+// aloneRules have responders who must activate their right, which deciders approve.
+func aloneRules(more string, deciders string) string {
+	return incidentRules("principal: user:dora", "principal: user:dora") + "---\n{kind: Group, name: deciders, users: [" + deciders + "]}\n---\n" +
+		"{kind: Assignment, name: deciding, role: access-approver, principal: group:deciders, scope: /}\n---\n" +
+		"{kind: Assignment, name: eligible-responder, role: incident-responder, principal: user:cat, scope: /, eligible: true}\n---\n" +
+		"{kind: ActivationRule, name: responding, role: incident-responder, scope: /, approvals: [{name: d, approval: {count: 1, groups: [deciders]}}]" + more + "}\n"
+}
+
+// TestNobodyLeftToApproveACloser quarantines who would have to approve the only closer's
+// activation.
+func TestNobodyLeftToApproveACloser(t *testing.T) {
+	only := func(text string) string { // rita alone responds without activating
+		return strings.Replace(text, "users: [rita, rob, rita-2]", "users: [rita, rita-2]", 1)
+	}
+	noAdministrator := func(text string) string { // who holds incidents/declare, too
+		return strings.Replace(text, "role: organisation-administrator", "role: access-administrator", 1)
+	}
+	glass := ", breakGlass: {reviewers: {groups: [security], count: 1}}"
+	for _, test := range []struct {
+		name, text, quarantine, want string
+	}{
+		{"another decider is left", aloneRules("", "eve, bob"), "user:eve", ""},
+		{"the only decider", aloneRules("", "eve"), "user:eve", "last_closer"},
+		{"the only other decider is the closer himself", aloneRules("", "eve, cat"), "user:eve", "last_closer"},
+		{"of two deciders who are one person both go", aloneRules("", "ann, ann-admin"), "user:ann", "last_closer"},
+		{"somebody else, who decides nothing", aloneRules("", "eve"), "user:bob", ""},
+		{"the opener decides", aloneRules("", "eve, rita"), "user:eve", ""},
+		{"one of two whose approvals it takes", strings.Replace(aloneRules("", "eve, bob"), "count: 1, groups: [deciders]", "count: 2, groups: [deciders]", 1), "user:eve", "last_closer"},
+		{"it can be broken out", aloneRules(glass, "eve"), "user:eve", ""},
+		{"deciders who would have to approve each other", strings.Replace(aloneRules("", "eve, bob"), "principal: group:deciders, scope: /}", "principal: user:bob, scope: /, eligible: true}\n---\n{kind: Assignment, name: eves, role: access-approver, principal: user:eve, scope: /}\n---\n"+
+			"{kind: ActivationRule, name: deciding, role: access-approver, scope: /, approvals: [{name: d, approval: {count: 1, groups: [deciders]}}]}", 1), "user:eve", "last_closer"},
+	} {
+		c := respondingCore(t, noAdministrator(only(test.text)))
+		err := c.user("rita", openIncident{ID: "i-1", Title: "x", Quarantine: quarantines(t, test.quarantine)}, 0)
+		if codeOf(err) != test.want && (test.want != "" || err != nil) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+		if test.want == "" {
+			continue
+		}
+		if r := lockkeeper.RefusalOf(err); r != nil && !strings.Contains(r.Next, test.quarantine) {
+			t.Errorf("%s: the way out does not name %s: %s", test.name, test.quarantine, r.Next)
+		}
 	}
 }
