@@ -110,14 +110,38 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 			s.rules = l.next() // what is proposed is kept, and not in force
 		}
 	}
-	return s, c.record(&s, by, key, sum, events, now)
+	concerns, changes := relaid(events)
+	if !changes {
+		return s, c.record(&s, by, key, sum, events, now)
+	}
+	before := c.lapsing(concerns, now)
+	if err := c.record(&s, by, key, sum, events, now); err != nil {
+		return s, err
+	}
+	return s, c.write(&s, by, "", "", c.lapses(before, concerns, now), now)
 }
 
-// record stamps the events as entries and applies them.
+// record stamps the events as entries and applies them, and puts in force what follows
+// from them.
 func (c *core) record(s *step, by Caller, key string, sum lockkeeper.Digest, events []event, now lockkeeper.Moment) error {
+	if err := c.write(s, by, key, sum, events, now); err != nil {
+		return err
+	}
+	if s.rules != nil || slices.ContainsFunc(events, rejoining) {
+		if s.rules == nil {
+			s.rules = c.rules
+		}
+		s.rules = s.rules.joined(c.State)
+		c.rules = s.rules
+	}
+	return nil
+}
+
+// write stamps the events as entries and applies them.
+func (c *core) write(s *step, by Caller, key string, sum lockkeeper.Digest, events []event, now lockkeeper.Moment) error {
 	for i, ev := range events {
 		e := Entry{Seq: c.Size, Time: now, By: by}
-		if i == 0 {
+		if i == 0 && len(s.entries) == 0 {
 			e.Used = s.uses
 		}
 		if i == 0 && key != "" {
@@ -136,13 +160,6 @@ func (c *core) record(s *step, by Caller, key string, sum lockkeeper.Digest, eve
 		}
 		s.entries, s.events = append(s.entries, e), append(s.events, ev)
 		s.records = append(s.records, journal.Record{Data: data, Subjects: ev.subjects()})
-	}
-	if s.rules != nil || slices.ContainsFunc(events, rejoining) {
-		if s.rules == nil {
-			s.rules = c.rules
-		}
-		s.rules = s.rules.joined(c.State)
-		c.rules = s.rules
 	}
 	return nil
 }

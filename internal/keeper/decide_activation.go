@@ -536,18 +536,10 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 		over[id] = true
 		if !now.Before(a.Ends) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number}, now))
-		} else if w.credentialChanged(a) {
-			why := "The credential of its holder was changed."
-			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: why, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
-			out = append(out, w.fallen(id, Caller{Keeper: true}, why, now, gone)...)
-			out = append(out, w.begunUnder(id, Caller{Keeper: true}, why, now, gone, over)...)
+		} else if l, lapsed := w.lapsed(a, now); lapsed {
+			out = append(out, w.lapse(a, l, now, gone, over)...)
 		} else if !w.lives(a, now) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: "The deployment that it was for has ended.", Revision: w.Revision.Number}, now))
-		} else if e := w.eligible(a.User, a.Run, a.Role, a.Scope, now); !e.Passed(now) {
-			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationLapsed, Reason: e.Sentence, Decision: e, Deployments: w.votedUnder(id), Revision: w.Revision.Number}, now))
-			out = append(out, w.fallen(id, Caller{Keeper: true}, e.Sentence, now, gone)...)
-			out = append(out, w.fallenRun(a, Caller{Keeper: true}, e.Sentence, now, gone)...)
-			out = append(out, w.begunUnder(id, Caller{Keeper: true}, e.Sentence, now, gone, over)...)
 		} else {
 			over[id] = false // it goes on
 		}

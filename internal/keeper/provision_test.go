@@ -69,6 +69,7 @@ type provisioning struct {
 	token    bool
 	requests map[string]*modelAsk
 	active   map[string]string // activation → subject
+	lapsed   map[string]bool   // activations whose holder was not eligible at some time since
 	sessions map[string]string // session → subject
 }
 type modelGroup struct {
@@ -325,6 +326,28 @@ func (p *provisioning) act() {
 	}
 }
 
+// lapse takes out of the model what was ended because its holder was not eligible, and
+// expects of what was not ended yet that it gives nothing, also when he is again.
+func (p *provisioning) lapse(active map[string]string) {
+	for id, subject := range p.active {
+		if _, red := p.in(subject, "g1"); !red {
+			p.lapsed[id] = true
+		}
+		if active[id] == "" && p.lapsed[id] {
+			delete(p.active, id)
+		}
+	}
+	for id := range p.lapsed {
+		a := p.Activations[id]
+		if a == nil || !p.now.Before(a.Ends) {
+			continue
+		}
+		if e := p.eligible(a.User, nil, a.Role, a.Scope, p.now); e.Passed(p.now) {
+			p.fail("%s had lapsed, and is there again", id)
+		}
+	}
+}
+
 // compare compares all that the state says with the model.
 func (p *provisioning) compare() {
 	asks, active, sessions := map[string]*modelAsk{}, map[string]string{}, map[string]string{}
@@ -347,6 +370,7 @@ func (p *provisioning) compare() {
 	if !maps.EqualFunc(asks, p.requests, func(a, b *modelAsk) bool { return a.subject == b.subject && maps.Equal(a.votes, b.votes) }) {
 		p.fail("requests and votes are not as in the model: %v %v", slices.Collect(maps.Values(asks)), slices.Collect(maps.Values(p.requests)))
 	}
+	p.lapse(active)
 	if !maps.Equal(active, p.active) || !maps.Equal(sessions, p.sessions) {
 		p.fail("activations %v, want %v; sessions %v, want %v", active, p.active, sessions, p.sessions)
 	}
@@ -386,9 +410,12 @@ func TestProvisioning(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		p := &provisioning{core: &core{world: world{State: newState(), rules: laws[true]}}, t: rt, mirror: newState(), now: began, scim: true, token: true, last: began.Add(20 * time.Hour),
-			users: map[string]string{}, off: map[string]bool{}, groups: map[string]*modelGroup{}, said: map[string]*modelSaid{}, requests: map[string]*modelAsk{}, active: map[string]string{}, sessions: map[string]string{}}
+			users: map[string]string{}, off: map[string]bool{}, groups: map[string]*modelGroup{}, said: map[string]*modelSaid{}, requests: map[string]*modelAsk{}, active: map[string]string{}, lapsed: map[string]bool{}, sessions: map[string]string{}}
 		dora := Caller{User: "dora"}
 		must(t, p.do(Caller{Keeper: true}, firstEntry{}))
+		for _, s := range []*State{p.State, p.mirror} {
+			s.Accounts["dora"] = &Account{User: "dora", Credential: "p", Proven: true}
+		}
 		must(t, p.do(dora, makeToken{"corp", "w-0", "x", 20 * time.Hour}))
 		for i, subject := range []string{"s-bob", "s-cat", "s-eve"} {
 			id := fmt.Sprint("u-first-", i)
@@ -413,15 +440,8 @@ func TestProvisioning(t *testing.T) {
 				p.now = p.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(rt, "minutes")) * time.Minute)
 			case what == 18:
 				p.scim = !p.scim
-				var s step
-				s.rules = laws[p.scim]
-				ev := revisionOf(laws[p.scim].ofCatalog(), p.Revision.Number+1)
-				if err := p.record(&s, Caller{Keeper: true}, "", "", []event{ev}, p.now); err != nil {
-					rt.Fatal(err)
-				}
-				e, ev2, err := readEntry(s.records[0].Data)
-				must(t, err)
-				must(t, p.mirror.apply(e, ev2))
+				must(t, p.do(dora, applyCatalog{Base: p.Revision.Number, Rules: laws[p.scim], ID: "p-1"}))
+				maps.DeleteFunc(p.sessions, func(_, subject string) bool { return p.away(subject) })
 				p.story = append(p.story, fmt.Sprint("scim is ", p.scim))
 			case p.token && rapid.IntRange(0, 3).Draw(rt, "end") == 0:
 				must(t, p.do(dora, endToken{"corp", "w-0"}))
@@ -437,13 +457,14 @@ func TestProvisioning(t *testing.T) {
 				}
 			}
 			seen["active"] += len(p.active)
+			seen["lapsed"] += len(p.lapsed)
 			for _, r := range p.requests {
 				seen["votes"] += len(r.votes)
 			}
 		}
 	})
 	t.Log(seen)
-	for _, must := range []string{"away", "active", "votes"} {
+	for _, must := range []string{"away", "active", "votes", "lapsed"} {
 		if seen[must] < 10 {
 			t.Errorf("the sequences are too dull: %v", seen)
 		}
