@@ -137,7 +137,8 @@ type ActivationRule struct {
 	// request of its own; in all it lasts no longer than longest. Default 1, at most 10.
 	Extensions *int `json:"extensions,omitempty"`
 	// CoolingOff is how long after a change of the account's credential (an
-	// invitation, an enrolment, a factor) nothing may be activated; default none, 1m to 720h.
+	// invitation, an enrolment, a factor, another account of a directory that signs in
+	// as the user) nothing may be activated; default none, 1m to 720h.
 	CoolingOff Duration `json:"coolingOff,omitempty"`
 	// Hours are the windows in which an activation may begin, or be made longer. One
 	// that has begun in time lasts on past the window's end.

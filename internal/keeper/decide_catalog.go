@@ -52,6 +52,7 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if ev.Linked, ev.Unlinked, err = w.linking(by.User, c.Rules.Catalog); err != nil {
 		return nil, nil, err
 	}
+	ev.WaysIn = w.waysIn(c.Rules.Catalog)
 	if ev.Second != nil && !ev.Second.Alone {
 		ev.Linked = nil // more than one has decided
 	}

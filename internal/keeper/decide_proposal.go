@@ -333,6 +333,7 @@ func (c approveProposal) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	if _, ev.Unlinked, err = w.linking(p.User, c.Rules.Catalog); err != nil {
 		return nil, nil, err
 	}
+	ev.WaysIn = w.waysIn(c.Rules.Catalog)
 	var under string
 	for _, ch := range catalog.Diff(w.rules.Catalog, c.Rules.Catalog) {
 		if _, id := w.checkBy(by.User, writeAction[ch.Key.Kind], c.Rules.Catalog.ScopeOf(ch.Key), now); id != "" {

@@ -293,7 +293,7 @@ func (c removeUser) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 // it switches off loses at once all that is open in its user's name; and one that it
 // switches on again, what was opened in between.
 func (w *world) provision(by Caller, ev *memberProvisioned, now lockkeeper.Moment) ([]event, any, error) {
-	ev.Revision, ev.Provision.Kept = w.Revision.Number, false
+	ev.Revision, ev.Provision.Kept, ev.First = w.Revision.Number, false, w.binding(ev.Directory, ev.Subject, ev.User)
 	was := w.Members[memberKey(ev.Directory, ev.Subject)]
 	if wasOff := was != nil && was.Provision != nil && was.Provision.Off; ev.User == "" || !ev.Provision.Off && !wasOff {
 		return []event{ev}, ProvisionedUser{Provision: ev.Provision, User: ev.User}, nil

@@ -161,6 +161,7 @@ type catalogApplied struct {
 	Campaign  string              `json:"campaign,omitempty"` // whose outcome it is
 	Linked    map[string]Link     `json:"linked,omitempty"`   // accounts that were linked to persons who have not confirmed them
 	Unlinked  []string            `json:"unlinked,omitempty"` // and such that are theirs no more
+	WaysIn    []string            `json:"ways_in,omitempty"`  // users as whom another account of a directory signs in
 }
 
 // A ChangedDocument is one difference between two revisions of the catalog.
@@ -188,6 +189,9 @@ func (ev *catalogApplied) apply(s *State, e Entry) error {
 	s.Revision = Revision{Number: ev.Number, Digest: ev.Digest, Documents: ev.Documents, Seq: e.Seq}
 	if two := ev.Second; two != nil && two.Activation != "" { // whoever gained by broken glass reviews it not
 		s.partTaken([]Vote{{Activation: two.Activation, Persons: two.Persons}}, two.Behind, lockkeeper.Moment{})
+	}
+	for _, user := range ev.WaysIn {
+		s.noteWayIn(user, e.Time)
 	}
 	for _, key := range ev.Unlinked {
 		delete(s.Links, key)

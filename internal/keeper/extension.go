@@ -216,7 +216,7 @@ func (w *world) credentialChanged(a *Activation) bool {
 	if a.Run != nil {
 		return false
 	}
-	changed := w.Accounts[a.User].changed()
+	changed := w.credentialSince(a.User)
 	return a.Started.Before(changed) && w.demandsOn(a.Role, a.Scope).coolingOff > 0
 }
 
@@ -231,7 +231,7 @@ func (w *world) goesOn(id string, now lockkeeper.Moment) bool {
 func (w *world) coolsOff(r *Request, d demands, now lockkeeper.Moment) lockkeeper.Decision {
 	out := lockkeeper.Decision{Subject: "credential", Verdict: lockkeeper.Pass, Code: "credential_settled", Sentence: "The credential has not changed of late."}
 	wait := max(d.coolingOff, r.CoolingOff)
-	changed := w.Accounts[r.User].changed()
+	changed := w.credentialSince(r.User)
 	if factors := w.FactorSince[r.User]; changed.Before(factors) {
 		changed = factors
 	}

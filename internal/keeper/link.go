@@ -111,13 +111,17 @@ type linksConfirmed struct {
 	User     string   `json:"user"`
 	Links    []string `json:"links"`
 	Revision int      `json:"revision"`
+	WayIn    bool     `json:"way_in,omitempty"` // one of them signs in as the user from now on
 }
 
 func (*linksConfirmed) kind() string          { return "links.confirmed" }
 func (ev *linksConfirmed) subjects() []string { return []string{"user/" + ev.User} }
-func (ev *linksConfirmed) apply(s *State, _ Entry) error {
+func (ev *linksConfirmed) apply(s *State, e Entry) error {
 	for _, key := range ev.Links {
 		delete(s.Links, key)
+	}
+	if ev.WayIn {
+		s.noteWayIn(ev.User, e.Time)
 	}
 	return nil
 }
@@ -144,7 +148,8 @@ func (confirmLinks) decide(w *world, by Caller, _ lockkeeper.Moment) ([]event, a
 	if len(links) == 0 {
 		return nil, confirmed{Links: []string{}}, nil
 	}
-	return []event{&linksConfirmed{User: by.User, Links: links, Revision: w.Revision.Number}}, confirmed{links}, nil
+	signsIn := slices.ContainsFunc(links, func(key string) bool { return strings.HasPrefix(key, "sign-in ") })
+	return []event{&linksConfirmed{User: by.User, Links: links, WayIn: signsIn, Revision: w.Revision.Number}}, confirmed{links}, nil
 }
 
 // confirmed is the answer to confirmLinks.

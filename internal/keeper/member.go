@@ -50,6 +50,7 @@ type memberSaid struct {
 	one
 	Member   Member `json:"member"`
 	Revision int    `json:"revision"`
+	First    bool   `json:"first,omitempty"` // the account came to be the user's with it
 }
 
 func (*memberSaid) kind() string { return "member.said" }
@@ -64,6 +65,9 @@ func (ev *memberSaid) apply(s *State, e Entry) error {
 		s.makeRoom(e.Time)
 	}
 	s.Members[memberKey(m.Directory, m.Subject)] = &m
+	if ev.First {
+		s.noteWayIn(m.User, e.Time)
+	}
 	return nil
 }
 
@@ -248,7 +252,7 @@ func (c startDirectorySession) decide(w *world, _ Caller, now lockkeeper.Moment)
 	if s.Authenticated = c.Said.Authenticated; now.Before(s.Authenticated) {
 		s.Authenticated = now
 	}
-	return []event{&memberSaid{Member: m, Revision: w.Revision.Number}, &sessionStarted{Session: s}}, s, nil
+	return []event{&memberSaid{Member: m, Revision: w.Revision.Number, First: w.binding(d.Name, m.Subject, m.User)}, &sessionStarted{Session: s}}, s, nil
 }
 
 // member is what is remembered of what a directory said.

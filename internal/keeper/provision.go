@@ -287,6 +287,7 @@ type memberProvisioned struct {
 	Provision Provision `json:"provision"`
 	Sessions  []string  `json:"sessions,omitempty"` // that end with it
 	Revision  int       `json:"revision"`
+	First     bool      `json:"first,omitempty"` // the account came to be the user's with it
 
 	still bool // it changes nobody's rights
 }
@@ -329,6 +330,9 @@ func (ev *memberProvisioned) apply(s *State, e Entry) error {
 	}
 	for _, id := range ev.Sessions {
 		delete(s.Sessions, id)
+	}
+	if ev.First {
+		s.noteWayIn(ev.User, e.Time)
 	}
 	if written.Off && ev.User != "" {
 		s.uninvite(ev.User)

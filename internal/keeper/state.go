@@ -39,6 +39,9 @@ type State struct {
 	// FactorSince is when the factors of a user last changed. One entry for each user
 	// that ever had one.
 	FactorSince map[string]lockkeeper.Moment `json:"factor_since"`
+	// WaysIn is when a user last got another account of a directory that signs in as
+	// him. One entry for each of whom that was so within wayInLife, or a few more.
+	WaysIn map[string]lockkeeper.Moment `json:"ways_in,omitempty"`
 	// Members: what directories last said, by directory and account. At most
 	// maxMembers; those of whom nothing was heard for memberLife make room.
 	Members map[string]*Member `json:"members"`
