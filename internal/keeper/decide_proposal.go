@@ -226,9 +226,15 @@ func (w *world) gainsBy(persons []lockkeeper.Person, next *Rules, now lockkeeper
 			}
 		}
 	}
-	accounts = w.withGroups(accounts, next)
 	slices.Sort(accounts)
-	if gains := next.ofAccess().GainsOf(w.rules.ofAccess(), slices.Compact(accounts), now); len(gains) > 0 {
+	accounts = slices.Compact(accounts)
+	all := w.withGroups(accounts, next)
+	slices.Sort(all)
+	gains := next.ofAccess().GainsOf(w.rules.ofAccess(), slices.Compact(all), now)
+	if len(gains) == 0 {
+		gains = w.gainsPotentially(accounts, next, now)
+	}
+	if len(gains) > 0 {
 		return lockkeeper.Forbidden.Errorf("proposal_gains", "You would gain by it yourself: %s.", gains[0]).
 			WithNext("Let somebody decide who gains nothing, or propose it yourself.")
 	}

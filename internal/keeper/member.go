@@ -26,6 +26,7 @@ type Member struct {
 	// Source is what the directory was then (catalog.Directory.Source): under the same
 	// name another one says nothing about this account. "": it wrote the account.
 	Source string `json:"source,omitempty"`
+	Claim  string `json:"claim,omitempty"` // where it was asked then for the groups; "": it was not, or an earlier release did
 
 	Provision *Provision `json:"provision,omitempty"` // what the directory wrote about it; replaced, never changed
 }
@@ -267,6 +268,7 @@ func (c Said) member(d catalog.Directory, now lockkeeper.Moment) (Member, error)
 	if d.ClaimOfGroups() == "" {
 		return m, nil
 	}
+	m.Claim = d.ClaimOfGroups()
 	m.Groups = slices.Compact(slices.Sorted(slices.Values(c.Groups)))
 	if len(m.Groups) > maxMemberGroups || slices.ContainsFunc(m.Groups, func(g string) bool { return len(g) > maxGroupID }) {
 		return m, lockkeeper.Unauthenticated.Errorf("groups_many", "The directory %s names more than %d groups of the account, or one of more than %d bytes.", d.Name, maxMemberGroups, maxGroupID).
