@@ -12,26 +12,22 @@ import (
 
 // registerActivations is the table of what people activate.
 func (s *Server) registerActivations() {
-	route(s, http.MethodGet, "/eligibilities", "eligibilities", "What one may activate, and what that takes", s.eligibilities)
-	route(s, http.MethodPost, "/requests", "open-request", "Ask to activate a role", s.openRequest)
+	people(s, http.MethodGet, "/eligibilities", "eligibilities", "What one may activate, and what that takes", s.eligibilities)
+	people(s, http.MethodPost, "/requests", "open-request", "Ask to activate a role", s.openRequest)
 	route(s, http.MethodPost, "/requests/run", "open-run-request", "Ask to activate a role for the job that asks, as a pipeline stage", s.openRunRequest)
-	route(s, http.MethodGet, "/requests", "list-requests", "The requests that wait: one's own, and those that one may see", s.requests)
+	people(s, http.MethodGet, "/requests", "list-requests", "The requests that wait: one's own, and those that one may see", s.requests)
 	route(s, http.MethodGet, "/requests/{id}", "request", "One request, or what next differs in how it stands", s.request)
-	route(s, http.MethodPost, "/requests/{id}/approve", "approve-request", "Approve somebody else's request", s.decideRequest(true))
-	route(s, http.MethodPost, "/requests/{id}/deny", "deny-request", "Deny somebody else's request", s.decideRequest(false))
-	route(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
+	people(s, http.MethodPost, "/requests/{id}/approve", "approve-request", "Approve somebody else's request", s.decideRequest(true))
+	people(s, http.MethodPost, "/requests/{id}/deny", "deny-request", "Deny somebody else's request", s.decideRequest(false))
+	people(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
 	route(s, http.MethodPost, "/requests/{id}/begin", "begin-activation", "Begin what was asked for: its time starts", s.begin)
-	route(s, http.MethodGet, "/activations", "list-activations", "What is active now: one's own, and what one may see", s.activations)
-	route(s, http.MethodPost, "/identities/{project}/{name}/token", "issue-token", "A token of an identity for a person who may use it", s.issueToken)
-	route(s, http.MethodPost, "/activations/{id}/extend", "extend-activation", "Ask to make one's activation last longer", s.extendActivation)
-	route(s, http.MethodPost, "/activations/{id}/end", "end-activation", "End one's activation, or somebody else's", s.endActivation)
+	people(s, http.MethodGet, "/activations", "list-activations", "What is active now: one's own, and what one may see", s.activations)
+	people(s, http.MethodPost, "/identities/{project}/{name}/token", "issue-token", "A token of an identity for a person who may use it", s.issueToken)
+	people(s, http.MethodPost, "/activations/{id}/extend", "extend-activation", "Ask to make one's activation last longer", s.extendActivation)
+	people(s, http.MethodPost, "/activations/{id}/end", "end-activation", "End one's activation, or somebody else's", s.endActivation)
 }
 
-func (s *Server) eligibilities(_ context.Context, in *Credential) (*reply[api.Eligibilities], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) eligibilities(_ context.Context, by keeper.Caller, _ *Credential) (*reply[api.Eligibilities], error) {
 	list, err := s.Keeper.Eligibilities(by)
 	out := api.Eligibilities{Eligibilities: []api.Eligibility{}}
 	for _, e := range list {
@@ -51,15 +47,11 @@ func (s *Server) eligibilities(_ context.Context, in *Credential) (*reply[api.El
 	return &reply[api.Eligibilities]{out}, err
 }
 
-func (s *Server) openRequest(ctx context.Context, in *struct {
+func (s *Server) openRequest(ctx context.Context, by keeper.Caller, in *struct {
 	Credential
 	Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
 	Body api.OpenRequest
 }) (*reply[api.Request], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
 	b := in.Body
 	id, err := s.Keeper.RequestActivation(ctx, by, in.Key, keeper.OpenRequest{Role: b.Role, Scope: b.Scope, For: time.Duration(b.Seconds) * time.Second, Reason: b.Reason, Ticket: b.Ticket,
 		At: b.At, Deployment: b.Deployment})
@@ -110,17 +102,9 @@ func (s *Server) showRequest(ctx context.Context, by keeper.Caller, id string) (
 	return &reply[api.Request]{renderRequest(v)}, nil
 }
 
-func (s *Server) requests(_ context.Context, in *Credential) (*reply[api.Requests], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) requests(_ context.Context, by keeper.Caller, _ *Credential) (*reply[api.Requests], error) {
 	list, err := s.Keeper.Requests(by)
-	out := api.Requests{Requests: []api.Request{}}
-	for _, r := range list {
-		out.Requests = append(out.Requests, renderRequest(r))
-	}
-	return &reply[api.Requests]{out}, err
+	return &reply[api.Requests]{api.Requests{Requests: rendered(list, renderRequest)}}, err
 }
 
 func (s *Server) request(ctx context.Context, in *struct {
@@ -142,16 +126,12 @@ func (s *Server) request(ctx context.Context, in *struct {
 	return &reply[api.Request]{renderRequest(v)}, nil
 }
 
-func (s *Server) extendActivation(ctx context.Context, in *struct {
+func (s *Server) extendActivation(ctx context.Context, by keeper.Caller, in *struct {
 	Credential
 	ID   string `path:"id" maxLength:"63"`
 	Key  string `header:"Idempotency-Key" maxLength:"200" doc:"a retry with the same key gives the same answer"`
 	Body api.ExtendActivation
 }) (*reply[api.Request], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
 	b := in.Body
 	id, err := s.Keeper.ExtendActivation(ctx, by, in.Key, in.ID, time.Duration(b.Seconds)*time.Second, b.Reason, b.Ticket)
 	if err != nil {
@@ -160,16 +140,12 @@ func (s *Server) extendActivation(ctx context.Context, in *struct {
 	return s.showRequest(ctx, by, id)
 }
 
-func (s *Server) issueToken(ctx context.Context, in *struct {
+func (s *Server) issueToken(ctx context.Context, by keeper.Caller, in *struct {
 	Credential
 	Project string `path:"project" maxLength:"63"`
 	Name    string `path:"name" maxLength:"63"`
 	Body    api.IssueToken
 }) (*reply[api.IssuedToken], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
 	t, err := s.Keeper.IssueToken(ctx, by, in.Project, in.Name, in.Body.Audience)
 	if err != nil {
 		return nil, err
@@ -178,25 +154,17 @@ func (s *Server) issueToken(ctx context.Context, in *struct {
 	return &reply[api.IssuedToken]{api.IssuedToken{Token: t.JWT, Audience: in.Body.Audience, Expires: t.Expires, Seconds: int64(t.Life / time.Second)}}, nil
 }
 
-func (s *Server) decideRequest(approve bool) func(context.Context, *about[api.RequestVote]) (*struct{}, error) {
-	return func(ctx context.Context, in *about[api.RequestVote]) (*struct{}, error) {
-		by, err := s.person(in.Authorization)
-		if err != nil {
-			return nil, err
-		}
+func (s *Server) decideRequest(approve bool) func(context.Context, keeper.Caller, *about[api.RequestVote]) (*struct{}, error) {
+	return func(ctx context.Context, by keeper.Caller, in *about[api.RequestVote]) (*struct{}, error) {
 		b := in.Body
 		return nil, s.Keeper.DecideRequest(ctx, by, in.ID, keeper.RequestVerdict{Approve: approve, Digest: b.Digest, Comment: b.Comment, For: time.Duration(b.Seconds) * time.Second, Scope: b.Scope})
 	}
 }
 
-func (s *Server) withdrawRequest(ctx context.Context, in *struct {
+func (s *Server) withdrawRequest(ctx context.Context, by keeper.Caller, in *struct {
 	Credential
 	ID string `path:"id" maxLength:"63"`
 }) (*struct{}, error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
 	return nil, s.Keeper.WithdrawRequest(ctx, by, in.ID)
 }
 
@@ -212,24 +180,12 @@ func (s *Server) begin(ctx context.Context, in *struct {
 	return &reply[api.Activation]{renderActivation(a)}, err
 }
 
-func (s *Server) activations(_ context.Context, in *Credential) (*reply[api.Activations], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) activations(_ context.Context, by keeper.Caller, _ *Credential) (*reply[api.Activations], error) {
 	list, err := s.Keeper.Activations(by)
-	out := api.Activations{Activations: []api.Activation{}}
-	for _, a := range list {
-		out.Activations = append(out.Activations, renderActivation(a))
-	}
-	return &reply[api.Activations]{out}, err
+	return &reply[api.Activations]{api.Activations{Activations: rendered(list, renderActivation)}}, err
 }
 
-func (s *Server) endActivation(ctx context.Context, in *about[api.EndActivation]) (*struct{}, error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) endActivation(ctx context.Context, by keeper.Caller, in *about[api.EndActivation]) (*struct{}, error) {
 	return nil, s.Keeper.EndActivation(ctx, by, in.ID, in.Body.Reason)
 }
 

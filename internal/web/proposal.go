@@ -10,63 +10,39 @@ import (
 
 // registerProposals is the table of catalogs that wait for a second person.
 func (s *Server) registerProposals() {
-	route(s, http.MethodGet, "/catalog/proposals", "list-proposals", "The catalogs that wait for a second person", s.proposals)
-	route(s, http.MethodGet, "/catalog/proposals/{id}", "proposal", "One proposal, and how it stands or ended", s.proposal)
-	route(s, http.MethodPost, "/catalog/proposals/{id}/approve", "approve-proposal", "Put in force what somebody else proposed", s.approveProposal)
-	route(s, http.MethodPost, "/catalog/proposals/{id}/deny", "deny-proposal", "End what somebody else proposed", s.denyProposal)
-	route(s, http.MethodPost, "/catalog/proposals/{id}/withdraw", "withdraw-proposal", "Take one's proposal back", s.withdrawProposal)
+	people(s, http.MethodGet, "/catalog/proposals", "list-proposals", "The catalogs that wait for a second person", s.proposals)
+	people(s, http.MethodGet, "/catalog/proposals/{id}", "proposal", "One proposal, and how it stands or ended", s.proposal)
+	people(s, http.MethodPost, "/catalog/proposals/{id}/approve", "approve-proposal", "Put in force what somebody else proposed", s.approveProposal)
+	people(s, http.MethodPost, "/catalog/proposals/{id}/deny", "deny-proposal", "End what somebody else proposed", s.denyProposal)
+	people(s, http.MethodPost, "/catalog/proposals/{id}/withdraw", "withdraw-proposal", "Take one's proposal back", s.withdrawProposal)
 }
 
-func (s *Server) proposals(_ context.Context, in *Credential) (*reply[api.Proposals], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) proposals(_ context.Context, by keeper.Caller, _ *Credential) (*reply[api.Proposals], error) {
 	list, err := s.Keeper.Proposals(by)
-	out := api.Proposals{Proposals: []api.Proposal{}}
-	for _, p := range list {
-		out.Proposals = append(out.Proposals, renderProposal(p))
-	}
-	return &reply[api.Proposals]{out}, err
+	return &reply[api.Proposals]{api.Proposals{Proposals: rendered(list, renderProposal)}}, err
 }
 
-func (s *Server) proposal(ctx context.Context, in *struct {
+func (s *Server) proposal(ctx context.Context, by keeper.Caller, in *struct {
 	Credential
 	ID string `path:"id" maxLength:"63"`
 }) (*reply[api.Proposal], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
 	p, err := s.Keeper.Proposal(ctx, by, in.ID)
 	return &reply[api.Proposal]{renderProposal(p)}, err
 }
 
-func (s *Server) approveProposal(ctx context.Context, in *about[api.Vote]) (*reply[api.Applied], error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) approveProposal(ctx context.Context, by keeper.Caller, in *about[api.Vote]) (*reply[api.Applied], error) {
 	a, err := s.Keeper.ApproveProposal(ctx, by, in.ID, in.Body.Digest, in.Body.Comment)
 	return &reply[api.Applied]{renderApplied(a)}, err
 }
 
-func (s *Server) denyProposal(ctx context.Context, in *about[api.DenyProposal]) (*struct{}, error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) denyProposal(ctx context.Context, by keeper.Caller, in *about[api.DenyProposal]) (*struct{}, error) {
 	return nil, s.Keeper.DenyProposal(ctx, by, in.ID, in.Body.Reason)
 }
 
-func (s *Server) withdrawProposal(ctx context.Context, in *struct {
+func (s *Server) withdrawProposal(ctx context.Context, by keeper.Caller, in *struct {
 	Credential
 	ID string `path:"id" maxLength:"63"`
 }) (*struct{}, error) {
-	by, err := s.person(in.Authorization)
-	if err != nil {
-		return nil, err
-	}
 	return nil, s.Keeper.WithdrawProposal(ctx, by, in.ID)
 }
 

@@ -439,6 +439,6 @@ func (s *Server) registerSignIn(mux *http.ServeMux) {
 	route(s, http.MethodPost, "/sign-in/session", "redeem-sign-in", "Turn the code of a sign-in into a session", s.redeem)
 	route(s, http.MethodPost, "/sign-in/device", "begin-device-sign-in", "Begin a sign-in for a machine without a browser", s.beginDevice)
 	route(s, http.MethodPost, "/sign-in/device/session", "redeem-device-sign-in", "Ask whether the sign-in of a machine was confirmed", s.redeemDevice)
-	route(s, http.MethodGet, "/sessions", "list-sessions", "Sign-ins that hold: one's own, or those that one may see", s.listSessions)
-	route(s, http.MethodDelete, "/sessions/{id}", "end-session", "End one's own sign-in, or somebody else's", s.endSession)
+	people(s, http.MethodGet, "/sessions", "list-sessions", "Sign-ins that hold: one's own, or those that one may see", s.listSessions)
+	people(s, http.MethodDelete, "/sessions/{id}", "end-session", "End one's own sign-in, or somebody else's", s.endSession)
 }
