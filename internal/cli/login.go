@@ -210,25 +210,15 @@ func (a *app) deviceSignIn(ctx context.Context, l login) (s api.Session, err err
 }
 
 func (a *app) sessionsCommand() *cobra.Command {
-	var user string
-	var all bool
 	list := &cobra.Command{Use: "list", Short: "List the sign-ins that hold: your own, or those that you may see", Args: cobra.NoArgs, Example: "  lockkeeper sessions list\n  lockkeeper sessions list --user ann"}
-	list.Flags().StringVar(&user, "user", "", "whose")
-	list.Flags().BoolVar(&all, "all", false, "everybody's")
+	path := whose(list, "/sessions")
 	list.RunE = func(c *cobra.Command, _ []string) error {
 		client, err := a.person()
 		if err != nil {
 			return err
 		}
-		q := url.Values{}
-		if user != "" {
-			q.Set("user", user)
-		}
-		if all {
-			q.Set("all", "true")
-		}
 		var out api.Sessions
-		if err := client.Call(c.Context(), "GET", "/sessions?"+q.Encode(), nil, &out); err != nil {
+		if err := client.Call(c.Context(), "GET", path(), nil, &out); err != nil {
 			return err
 		}
 		return a.print(out, func(w io.Writer) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 	"time"
 
@@ -57,25 +56,15 @@ program as ` + personalVariable + `.`}
 }
 
 func (a *app) tokensListCommand() *cobra.Command {
-	var user string
-	var all bool
 	c := &cobra.Command{Use: "list", Short: "List the personal tokens that hold: your own, or those that you may see", Args: cobra.NoArgs, Example: "  lockkeeper tokens list\n  lockkeeper tokens list --all"}
-	c.Flags().StringVar(&user, "user", "", "whose")
-	c.Flags().BoolVar(&all, "all", false, "everybody's")
+	path := whose(c, "/tokens")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		client, err := a.person()
 		if err != nil {
 			return err
 		}
-		q := url.Values{}
-		if user != "" {
-			q.Set("user", user)
-		}
-		if all {
-			q.Set("all", "true")
-		}
 		var out api.PersonalTokens
-		if err := client.Call(c.Context(), "GET", "/tokens?"+q.Encode(), nil, &out); err != nil {
+		if err := client.Call(c.Context(), "GET", path(), nil, &out); err != nil {
 			return err
 		}
 		return a.print(out, func(w io.Writer) {

@@ -162,21 +162,10 @@ func (k *Keeper) waitingRequest(id string, now lockkeeper.Moment) (RequestView, 
 // endedRequest reads a request from the journal. It is empty if there is none.
 func (k *Keeper) endedRequest(ctx context.Context, id string) (RequestView, error) {
 	var v RequestView
-	stored, err := k.journal.SubjectAll(ctx, requestSubject(id))
-	if err != nil {
-		return v, err
-	}
-	s := newState()
-	for _, x := range stored {
-		e, body, err := readEntry(x.Data)
-		if err != nil {
-			return v, err
-		}
+	s, err := k.fold(ctx, requestSubject(id), func(_ *State, e Entry, body event) bool {
 		switch ev := body.(type) {
 		case *requestOpened, *requestApproved, *requestTrimmed, *votesTaken:
-			if err := body.apply(s, e); err != nil {
-				return v, err
-			}
+			return true
 		case *requestClosed:
 			v.End = &RequestEnd{At: e.Time, Status: ev.Status, User: ev.User, Reason: ev.Reason}
 		case *activationExtended:
@@ -184,6 +173,10 @@ func (k *Keeper) endedRequest(ctx context.Context, id string) (RequestView, erro
 		case *activationBegun:
 			v.End = &RequestEnd{At: e.Time, Status: requestBegun, User: ev.Activation.User, Activation: ev.Activation.ID}
 		}
+		return false
+	})
+	if err != nil {
+		return v, err
 	}
 	if r := s.Requests[id]; r != nil {
 		v.Request = *r

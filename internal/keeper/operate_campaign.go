@@ -172,24 +172,17 @@ func (w *world) campaignView(c *Campaign, uses map[string]ReviewItem, now lockke
 // endedCampaign reads a campaign from the journal. It is empty if there is none.
 func (k *Keeper) endedCampaign(ctx context.Context, id string) (CampaignView, error) {
 	var v CampaignView
-	stored, err := k.journal.SubjectAll(ctx, campaignSubject(id))
-	if err != nil {
-		return v, err
-	}
-	s := newState()
-	for _, x := range stored {
-		e, body, err := readEntry(x.Data)
-		if err != nil {
-			return v, err
-		}
+	s, err := k.fold(ctx, campaignSubject(id), func(_ *State, e Entry, body event) bool {
 		switch ev := body.(type) {
 		case *campaignOpened, *campaignDecided, *campaignClosed:
-			if err := body.apply(s, e); err != nil {
-				return v, err
-			}
+			return true
 		case *campaignEnded:
 			v.Outcome, v.End = ev.Outcome, &CampaignEnd{At: e.Time, Status: ev.Status, User: ev.User, Reason: ev.Reason, Revision: ev.Revision}
 		}
+		return false
+	})
+	if err != nil {
+		return v, err
 	}
 	if c := s.Campaigns[id]; c != nil {
 		v.Campaign = *c

@@ -197,30 +197,20 @@ func (k *Keeper) DutyByID(ctx context.Context, by Caller, id string) (DutyView, 
 
 // endedDuty reads a duty from the journal; empty if there is none.
 func (k *Keeper) endedDuty(ctx context.Context, id string) (DutyView, error) {
-	stored, err := k.journal.SubjectAll(ctx, dutySubject(id))
-	if err != nil {
-		return DutyView{}, err
-	}
 	var v DutyView
-	s := newState()
-	for _, x := range stored {
-		e, body, err := readEntry(x.Data)
-		if err != nil {
-			return DutyView{}, err
-		}
+	_, err := k.fold(ctx, dutySubject(id), func(s *State, e Entry, body event) bool {
 		switch ev := body.(type) {
 		case *refusalMade:
+			return false
 		case *dutyEnded:
 			if d := s.Duties[id]; d != nil {
 				v = DutyView{Duty: *d, Stands: ev.Status, Finished: true, End: &DutyEnd{At: e.Time, Covered: ev.Covered, Reason: ev.Reason, Attested: ev.Attested}}
 			}
-		default:
-			if err := body.apply(s, e); err != nil {
-				return DutyView{}, err
-			}
+			return false
 		}
-	}
-	return v, nil
+		return true
+	})
+	return v, err
 }
 
 // DutyCounts says how many duties stand how now, for metrics.

@@ -3,7 +3,6 @@ package keeper
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -148,26 +147,18 @@ func (k *Keeper) Incident(ctx context.Context, by Caller, id string) (IncidentVi
 
 // foldIncident reads an incident from the journal; nil: there is none.
 func (k *Keeper) foldIncident(ctx context.Context, id string) (*Incident, *IncidentEnd, error) {
-	stored, err := k.journal.SubjectAll(ctx, incidentSubject(id))
-	if err != nil {
-		return nil, nil, err
-	}
-	s := newState()
 	var end *IncidentEnd
-	for _, x := range stored {
-		e, body, err := readEntry(x.Data)
-		if err != nil {
-			return nil, nil, err
-		}
+	s, err := k.fold(ctx, incidentSubject(id), func(_ *State, e Entry, body event) bool {
 		switch ev := body.(type) {
 		case *incidentOpened, *incidentExtended:
-			err = body.apply(s, e)
+			return true
 		case *incidentClosed:
 			end = &IncidentEnd{At: e.Time, User: ev.User, Finding: ev.Finding}
 		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("entry %d: %w", e.Seq, err)
-		}
+		return false
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	return s.Incidents[id], end, nil
 }

@@ -69,15 +69,7 @@ func (k *Keeper) Proposal(ctx context.Context, by Caller, id string) (ProposalVi
 
 func (k *Keeper) endedProposal(ctx context.Context, id string) (ProposalView, error) {
 	var v ProposalView
-	stored, err := k.journal.SubjectAll(ctx, proposalSubject(id))
-	if err != nil {
-		return v, err
-	}
-	for _, x := range stored {
-		e, body, err := readEntry(x.Data)
-		if err != nil {
-			return v, err
-		}
+	_, err := k.fold(ctx, proposalSubject(id), func(_ *State, e Entry, body event) bool {
 		switch ev := body.(type) {
 		case *catalogProposed:
 			v.Proposal = ev.Proposal
@@ -87,6 +79,10 @@ func (k *Keeper) endedProposal(ctx context.Context, id string) (ProposalView, er
 		case *catalogApplied:
 			v.End = &ProposalEnd{At: e.Time, Status: proposalApproved, User: ev.Second.Approver, Reason: ev.Second.Comment, Revision: ev.Number}
 		}
+		return false
+	})
+	if err != nil {
+		return v, err
 	}
 	v.Verdict = v.End.decision(v.Proposal)
 	return v, nil

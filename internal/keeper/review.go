@@ -386,24 +386,17 @@ func (k *Keeper) Review(ctx context.Context, by Caller, id string) (ReviewView, 
 // foldReview reads a closed review from the journal; nil: there is none.
 func (k *Keeper) foldReview(ctx context.Context, id string) (*Review, lockkeeper.Moment, error) {
 	var closed lockkeeper.Moment
-	stored, err := k.journal.SubjectAll(ctx, reviewSubject(id))
-	if err != nil {
-		return nil, closed, err
-	}
-	s := newState()
-	for _, x := range stored {
-		e, body, err := readEntry(x.Data)
-		if err != nil {
-			return nil, closed, err
-		}
+	s, err := k.fold(ctx, reviewSubject(id), func(_ *State, e Entry, body event) bool {
 		switch body.(type) {
 		case *reviewOpened, *reviewJudged:
-			if err := body.apply(s, e); err != nil {
-				return nil, closed, fmt.Errorf("entry %d: %w", e.Seq, err)
-			}
+			return true
 		case *reviewClosed:
 			closed = e.Time
 		}
+		return false
+	})
+	if err != nil {
+		return nil, closed, err
 	}
 	return s.Reviews[id], closed, nil
 }
