@@ -151,7 +151,19 @@ type ActivationRule struct {
 	// credential; none: as long as his sign-in holds. 1m to 24h.
 	StepUp Duration `json:"stepUp,omitempty"`
 	Strong bool     `json:"strong,omitempty"` // he must have shown more than a password
+
+	// TicketCall asks a service about the ticket before the activation begins.
+	TicketCall *TicketCall `json:"ticketCall,omitempty"`
+	// Uses is how many decisions may rest on one activation; none: as many as there
+	// are. 1 to 1000. A job's activation is for one deployment anyhow.
+	Uses int `json:"uses,omitempty"`
+	// Bound says to what an activation is bound: session, the sign-in that began it. It
+	// counts in no other one, and ends with it; none: to its holder.
+	Bound string `json:"bound,omitempty"`
 }
+
+// BoundToSession is what an activation can be bound to.
+const BoundToSession = "session"
 
 // A BreakGlass says how often a role may be activated without approval, and who
 // looks at it afterwards.

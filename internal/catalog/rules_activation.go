@@ -33,6 +33,8 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 		v.hours(r, "hours", *rule.Hours)
 	}
 	v.breakGlass(r, rule)
+	v.ticketCall(r, rule)
+	v.uses(r, rule)
 	as := &Environment{Patience: Duration(rule.PatienceLimit()), Checks: rule.Approvals}
 	seen := map[string]bool{hoursName: rule.Hours != nil}
 	for i, c := range rule.Approvals {

@@ -419,6 +419,7 @@ func (w *weakening) activationRule(a, b ActivationRule, is bool) {
 	w.breakGlass(a.BreakGlass, b.BreakGlass)
 	w.when(longer(a.StepUp, b.StepUp), "it may be begun with an older sign-in")
 	w.when(a.Strong && !b.Strong, "it may be begun without a second factor")
+	w.uses(a, b)
 }
 
 func (w *weakening) freeze(a, b Freeze, is bool) {

@@ -81,6 +81,8 @@ checks:
 ---
 {kind: ActivationRule, name: elevate-all, role: little, scope: /, longest: 8h, patience: 4h}
 ---
+{kind: ActivationRule, name: asking, role: little, scope: /projects/shop, ticket: "INC[0-9]+", uses: 5, bound: session, ticketCall: {whenAway: {count: 2, groups: [leads]}, call: {url: "https://tickets.example.com/{ticket}", method: GET, criteria: body.ok == true, headers: [{name: Accept, value: text/json}], timeout: 5s, retry: 10s, within: 1m, signed: true, token: {tokenURL: "https://login.example.com/token", client: lk, scope: read, audience: tickets}}}}
+---
 {kind: ActivationRule, name: glass, role: little, scope: /, breakGlass: {budget: 3, longest: 30m, review: 24h, reviewers: {count: 2, groups: [leads]}}}
 ---
 {kind: Assignment, name: some, role: little, principal: user:bob, scope: /projects/shop, start: 2026-12-01T00:00:00Z, end: 2027-01-01T00:00:00Z}
@@ -402,6 +404,27 @@ func judgements() map[string]judgement {
 		"Reviewers.Groups":          {weaker: []edit{{"count: 2, groups: [leads]}}}", "count: 2, groups: [leads, release-managers]}}}", false}, {"count: 2, groups: [leads]}}}", "count: 2, groups: [release-managers]}}}", true}}},
 		"Freeze.Callers":            {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
 		"ActivationRule.StepUp":     {weaker: []edit{{", stepUp: 15m", "", false}, {"stepUp: 15m", "stepUp: 16m", false}}},
+		"ActivationRule.TicketCall": {weaker: []edit{{"{whenAway: {count: 2, groups: [leads]}, call: {url: \"https://tickets.example.com/{ticket}\", method: GET, criteria: body.ok == true, headers: [{name: Accept, value: text/json}], timeout: 5s, retry: 10s, within: 1m, signed: true, token: {tokenURL: \"https://login.example.com/token\", client: lk, scope: read, audience: tickets}}}}", "{call: {url: \"https://x.example.com\", criteria: status == 200}}}", true}}},
+		"ActivationRule.Uses":       {weaker: []edit{{"uses: 5, ", "", false}, {"uses: 5", "uses: 6", false}}},
+		"ActivationRule.Bound":      {weaker: []edit{{"bound: session, ", "", false}}},
+		"TicketCall.Call":           {names: "judged by its own fields"},
+		"TicketCall.WhenAway":       {weaker: []edit{{"whenAway: {count: 2", "whenAway: {count: 1", false}}, not: []edit{{"whenAway: {count: 2, groups: [leads]}, ", "", false}}},
+		"Call.URL":                  {weaker: []edit{{"https://tickets.example.com/{ticket}", "https://other.example.com/{ticket}", true}}},
+		"Call.Method":               {weaker: []edit{{"method: GET, ", "", true}}},
+		"Call.Headers":              {weaker: []edit{{"headers: [{name: Accept, value: text/json}], ", "", true}}},
+		"Header.Name":               {weaker: []edit{{"name: Accept,", "name: X-Tenant,", true}}},
+		"Header.Value":              {weaker: []edit{{"value: text/json", "value: text/html", true}}},
+		"Call.Criteria":             {weaker: []edit{{"body.ok == true", "body.ok != false", true}}},
+		"Call.Timeout":              {none: "how long one waits for an answer changes none", not: []edit{{"timeout: 5s", "timeout: 6s", false}}},
+		"Call.Retry":                {none: "how often one asks changes no answer", not: []edit{{"retry: 10s", "retry: 20s", false}}},
+		"Call.Within":               {none: "what has not answered by then passes nothing", not: []edit{{"within: 1m", "within: 2m", false}}},
+		"Call.Signed":               {weaker: []edit{{"signed: true, ", "", false}}},
+		"Call.Token":                {weaker: []edit{{"client: lk, scope: read", "client: lk, scope: write", true}}},
+		"CallToken.Audience":        {weaker: []edit{{"audience: tickets", "audience: other", true}}},
+		"CallToken.TokenURL":        {weaker: []edit{{"https://login.example.com/token", "https://other.example.com/token", true}}},
+		"CallToken.Client":          {weaker: []edit{{"client: lk, scope", "client: other, scope", true}}},
+		"CallToken.Scope":           {weaker: []edit{{"scope: read, audience", "scope: all, audience", true}}},
+		"CallToken.Secret":          {weaker: []edit{{"scope: read, audience: tickets", "scope: read, secret: true", true}}},
 		"ActivationRule.Strong":     {weaker: []edit{{"stepUp: 15m, strong: true", "stepUp: 15m", false}}},
 	}
 }
