@@ -45,6 +45,13 @@ type Request struct {
 	// What the rules asked then of the sign-in with which it is begun.
 	StepUp time.Duration `json:"step_up,omitempty"` // nanoseconds; 0: nothing
 	Strong bool          `json:"strong,omitempty"`
+
+	Uses  int  `json:"uses,omitempty"`  // how often it may be used at most; 0: nothing was asked for
+	Bound bool `json:"bound,omitempty"` // the rules asked then that it is bound to a session
+	// Calls are the services that the rules asked about the ticket when it was made, and
+	// Questions what is being asked; each at most maxCalls.
+	Calls     []RuleCall `json:"calls,omitempty"`
+	Questions []Question `json:"questions,omitempty"`
 }
 
 // An Activation is a role that somebody holds for a time.
@@ -73,6 +80,11 @@ type Activation struct {
 	BreakGlass string `json:"break_glass,omitempty"`
 	// Under are the activations that the approvals of it were given under.
 	Under []string `json:"under,omitempty"`
+
+	Uses    int      `json:"uses,omitempty"`    // how many decisions may rest on it; 0: any number
+	Used    int      `json:"used,omitempty"`    // how many did
+	Gave    []string `json:"gave,omitempty"`    // what goes on by virtue of these; at most Uses
+	Session string   `json:"session,omitempty"` // that it is bound to; "": none
 }
 
 // Bounds of what is asked for and active.
@@ -99,6 +111,12 @@ func (r Request) digest() (lockkeeper.Digest, error) {
 	if len(r.Opens) > 0 {
 		all["opens"] = r.Opens
 	}
+	if r.Uses > 0 {
+		all["uses"] = r.Uses
+	}
+	if r.Bound {
+		all["bound"] = catalog.BoundToSession
+	}
 	if r.Run != nil {
 		all["run"] = map[string]any{"provider": r.Run.Provider, "repository": r.Run.Repository, "run": r.Run.Run, "attempt": r.Run.Attempt, "job": r.Run.Job}
 	}
@@ -111,7 +129,7 @@ func (r Request) digest() (lockkeeper.Digest, error) {
 
 func (r *Request) clone() *Request {
 	c := *r
-	c.Votes, c.Trims = slices.Clone(r.Votes), slices.Clone(r.Trims)
+	c.Votes, c.Trims, c.Questions = slices.Clone(r.Votes), slices.Clone(r.Trims), slices.Clone(r.Questions)
 	return &c
 }
 
@@ -382,7 +400,7 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 	var best *Activation
 	var by lockkeeper.Decision
 	for _, a := range w.Activations {
-		if a.User != user || !a.covers(action, scope, now) || !w.lives(a, now) || !w.rules.Access.RoleAllows(a.Role, action) || best != nil && (a.Ends.Before(best.Ends) || a.Ends == best.Ends && a.ID > best.ID) {
+		if a.User != user || !a.covers(action, scope, now) || !w.gives(a) || !w.lives(a, now) || !w.rules.Access.RoleAllows(a.Role, action) || best != nil && !a.ratherThan(best) {
 			continue
 		}
 		if e := w.rules.Access.EligibleTo(a.Role, a.Scope, catalog.Circumstance{Action: action, Scope: scope, User: user, Now: now}); e.Passed(now) {
@@ -402,7 +420,7 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 	if best.BreakGlass != "" {
 		glass = " by breaking the glass"
 	}
-	return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated", Until: &end, Because: []lockkeeper.Decision{by},
+	return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated", Until: &end, Because: []lockkeeper.Decision{by, spendable(best, best.Ends)},
 		Sentence: fmt.Sprintf("%s has activated %s at %s%s until %s (%s).", user, best.Role, best.Scope, glass, best.Ends, best.ID)}, best.ID
 }
 
@@ -445,6 +463,10 @@ type demands struct {
 	hours      []catalog.Check
 	coolingOff time.Duration
 	extensions int
+
+	uses  int // of one activation; 0: any number
+	bound bool
+	calls []RuleCall
 }
 
 // terms are what goes on being asked for of whoever has asked, although the rules
@@ -468,6 +490,7 @@ func (w *world) demandsOn(role string, scope lockkeeper.Scope) demands {
 		d.reason = d.reason || !r.NoReason
 		d.coolingOff = max(d.coolingOff, time.Duration(r.CoolingOff))
 		d.hours = append(d.hours, hoursOf(r)...)
+		d.boundsOf(r)
 		for _, c := range r.Approvals {
 			a := *c.Approval
 			a.After = slices.Clone(a.After)
@@ -513,6 +536,9 @@ func (d demands) fits(r *Request) lockkeeper.Decision {
 	case d.reason && strings.TrimSpace(r.Reason) == "":
 		out.Code, out.Sentence, out.Next = "reason_missing", fmt.Sprintf("To activate %s one has to say why.", r.Role), "Add --reason WHY."
 		return out
+	}
+	if many, fit := d.usesFit(r); !fit {
+		return many
 	}
 	for _, rule := range d.rules {
 		if rule.Ticket == "" {

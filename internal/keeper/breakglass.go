@@ -91,6 +91,9 @@ func (c breakGlass) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 		return nil, nil, lockkeeper.Invalid.Errorf("request_malformed", "The request has no digest: %v.", err)
 	}
 	a := Activation{ID: c.Activation, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Started: now, Ends: now.Add(r.For), Opens: r.Opens, BreakGlass: c.Review}
+	if err := w.bind(&a, &r, by); err != nil {
+		return nil, nil, err
+	}
 	duties, err := w.duties(a, now)
 	if err != nil {
 		return nil, nil, err

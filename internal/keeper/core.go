@@ -39,6 +39,7 @@ type step struct {
 	documents []journal.Document
 	rules     *Rules // in force after the step, if it changed them
 	uses      []used // rights that the command rested on
+	spends    []spend
 	answer    any
 	replay    json.RawMessage // the answer given before, for a key that was seen
 	err       error           // what the caller is told
@@ -89,12 +90,12 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		}
 	}
 	if err == nil {
-		c.uses = &s.uses
+		c.uses, c.spends, c.sitting = &s.uses, &s.spends, by.Session
 		events, s.answer, err = cmd.decide(&c.world, by, now)
-		c.uses = nil
+		c.uses, c.spends, c.sitting = nil, nil, ""
 	}
 	if err != nil {
-		s.err, s.uses = err, nil // what was refused rested on nothing
+		s.err, s.uses, s.spends = err, nil, nil // what was refused rested on nothing
 		refused := c.refusal(by, cmd, err, now)
 		if refused == nil {
 			return s, nil
@@ -142,7 +143,7 @@ func (c *core) write(s *step, by Caller, key string, sum lockkeeper.Digest, even
 	for i, ev := range events {
 		e := Entry{Seq: c.Size, Time: now, By: by}
 		if i == 0 && len(s.entries) == 0 {
-			e.Used = s.uses
+			e.Used, e.Spent = s.uses, s.spends
 		}
 		if i == 0 && key != "" {
 			answer, err := marshal(s.answer)

@@ -85,6 +85,7 @@ func (w *world) judgeRequest(r *Request, now lockkeeper.Moment) lockkeeper.Decis
 		because = append(because, r.starts(now))
 	}
 	because = append(because, w.windows(r, d, now)...)
+	because = append(because, w.answers(r, d, now)...)
 	if then, differs := gate.Under(gate.Facts{Environment: catalog.Environment{Checks: d.terms()}}, r.Terms); differs {
 		because = append(because, gate.AsOpened(w.requestFacts(r, then.Environment.Checks, now), now))
 	}
@@ -127,6 +128,7 @@ type openRequest struct {
 
 	At         lockkeeper.Moment `json:"at,omitzero"`
 	Deployment string            `json:"deployment,omitempty"`
+	Uses       int               `json:"uses,omitempty"` // how often it may be used at most; 0: as often as the rules say
 }
 
 func (openRequest) name() string    { return "request.open" }
@@ -143,8 +145,11 @@ func (c openRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 	if c.Deployment != "" && lockkeeper.CheckName(c.Deployment) != nil {
 		return nil, nil, lockkeeper.Invalid.Errorf("deployment_malformed", "No deployment can be called that.").WithNext("Name one such as d-…: lockkeeper deployments list")
 	}
+	if c.Uses < 0 || c.Uses > maxAskedUses {
+		return nil, nil, lockkeeper.Invalid.Errorf("uses_malformed", "An activation is used from 1 to %d times.", maxAskedUses).WithNext("Ask for --uses 1, or leave it out.")
+	}
 	return w.ask(Request{ID: c.ID, User: by.User, Role: c.Role, Actions: w.rules.Access.RoleActions(c.Role), Scope: c.Scope, For: c.For,
-		Reason: c.Reason, Ticket: c.Ticket, At: c.At, Deployment: c.Deployment}, now)
+		Reason: c.Reason, Ticket: c.Ticket, At: c.At, Deployment: c.Deployment, Uses: c.Uses}, now)
 }
 
 // maxAhead is how far ahead an activation may begin.
@@ -177,6 +182,12 @@ func (w *world) ask(r Request, now lockkeeper.Moment) ([]event, any, error) {
 		r.Opens = w.openings(r.User, r.Role, r.Scope)
 	}
 	r.StepUp, r.Strong = d.stepUp().age, d.stepUp().strong
+	if r.Calls = d.calls; r.Run == nil {
+		r.Bound = d.bound
+		if r.Uses == 0 && r.Extends == "" { // to last longer gives no more uses
+			r.Uses = d.uses
+		}
+	}
 	var err error
 	if r.Digest, err = r.digest(); err != nil {
 		return nil, nil, lockkeeper.Invalid.Errorf("request_malformed", "The request has no digest: %v.", err)
@@ -185,7 +196,7 @@ func (w *world) ask(r Request, now lockkeeper.Moment) ([]event, any, error) {
 	if verdict.Verdict == lockkeeper.Fail || verdict.Verdict == lockkeeper.Error {
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
-	return []event{&requestOpened{Request: r, Decision: verdict, Revision: w.Revision.Number}}, opened{r.ID}, nil
+	return append([]event{&requestOpened{Request: r, Decision: verdict, Revision: w.Revision.Number}}, w.unasked(&r, now)...), opened{r.ID}, nil
 }
 
 // asked finds a request that waits.
@@ -239,6 +250,7 @@ func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, err
 	}
 	w.rest(by.User, lockkeeper.ApproveActivations, "", r.Scope, ballot.Right)
+	w.spend(mine.Activation, "")
 	if !c.Approve {
 		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
 	}
@@ -285,6 +297,9 @@ func (w *world) decides(r *Request, by Caller, approve bool, now lockkeeper.Mome
 		if b, e := w.takesRequest(r, then.Environment.Checks, mine, now); e == nil {
 			ballot, err = b, nil
 		}
+	}
+	if b, waits := w.takesInstead(r, mine, now); err != nil && waits {
+		ballot, err = b, nil
 	}
 	return mine, ballot, err
 }
@@ -345,6 +360,9 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 			return nil, nil, lockkeeper.Forbidden.Errorf(up.Code, "%s", up.Sentence).WithNext("%s; then lockkeeper requests begin %s", up.Next, r.ID).WithDecision(verdict)
 		}
 	}
+	if err := w.bindsAs(r, by); err != nil {
+		return nil, nil, err
+	}
 	if r.Extends != "" {
 		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Approvers: w.approvers(r), Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil
 	}
@@ -359,6 +377,9 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	}
 	a := Activation{ID: c.ID, Request: r.ID, User: r.User, Role: r.Role, Actions: r.Actions, Scope: r.Scope, Reason: r.Reason, Ticket: r.Ticket, Started: now, Ends: now.Add(r.For),
 		Deployment: r.Deployment, Run: r.Run, Approvers: w.approvers(r), Under: under(r.Votes)}
+	if err := w.bind(&a, r, by); err != nil {
+		return nil, nil, err
+	}
 	if r.Run == nil { // what a run activates opens nothing outside yet
 		a.Opens = w.openings(r.User, r.Role, r.Scope)
 	}
@@ -519,6 +540,9 @@ func (w *world) fallen(activation string, by Caller, reason string, now lockkeep
 func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[string]bool) {
 	for _, id := range slices.Sorted(maps.Keys(w.Requests)) {
 		r := w.Requests[id]
+		if len(out) < maxSwept {
+			out = append(out, w.unasked(r, now)...)
+		}
 		if deadline := w.demandsOn(r.Role, r.Scope).deadline(r); !now.Before(deadline) && len(out) < maxSwept {
 			out = append(out, &requestClosed{ID: id, Status: requestTimedOut, Reason: fmt.Sprintf("It waited until %s.", deadline), Revision: w.Revision.Number})
 		}
@@ -538,6 +562,8 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationExpired, Reason: fmt.Sprintf("Its time ended at %s.", a.Ends), Revision: w.Revision.Number}, now))
 		} else if l, lapsed := w.lapsed(a, now); lapsed {
 			out = append(out, w.lapse(a, l, now, gone, over)...)
+		} else if status, why := w.overBy(a, now); status != "" {
+			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: status, Reason: why, Revision: w.Revision.Number}, now))
 		} else if !w.lives(a, now) {
 			out = append(out, w.residue(&activationEnded{ID: id, Holder: a.User, Status: activationFinished, Reason: "The deployment that it was for has ended.", Revision: w.Revision.Number}, now))
 		} else {

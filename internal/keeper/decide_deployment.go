@@ -68,7 +68,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
 	for _, i := range facts.Initiators {
-		w.rest(i.User, lockkeeper.StartDeployments, "", scope, i.Right)
+		w.on(deploymentSubject(c.ID)).rest(i.User, lockkeeper.StartDeployments, "", scope, i.Right)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
 		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Apart: d.Apart, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Revision: w.Revision.Number}}, opened{c.ID}, nil

@@ -218,6 +218,9 @@ func (c handCredential) decide(w *world, by Caller, now lockkeeper.Moment) ([]ev
 	case d.Credentials >= maxCredentials:
 		return nil, nil, lockkeeper.Limited.Errorf("credentials_many", "%d credentials were handed out for this activation.", d.Credentials).WithNext("Activate it anew.")
 	}
+	if err := w.credentialLeft(d, by); err != nil {
+		return nil, nil, err
+	}
 	ev := &credentialHanded{ID: d.ID, User: by.User, Until: d.Ends, Revision: w.Revision.Number}
 	if s := d.Terms.SSH; s != nil {
 		ev.Serial, ev.Key, ev.Outlives = c.Serial, c.Key, true

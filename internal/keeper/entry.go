@@ -72,6 +72,7 @@ type Entry struct {
 	Sum     lockkeeper.Digest `json:"sum,omitempty"`    // digest of the command that came with Key
 	Answer  json.RawMessage   `json:"answer,omitempty"` // what was answered to the command that came with Key
 	Used    []used            `json:"used,omitempty"`   // rights that the command rested on, on its first entry
+	Spent   []spend           `json:"spent,omitempty"`  // uses of activations that the command made, on its first entry
 	Body    json.RawMessage   `json:"body"`
 }
 

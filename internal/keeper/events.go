@@ -99,6 +99,10 @@ var eventKinds = map[string]func() event{
 	"campaign.decided/1":     func() event { return new(campaignDecided) },
 	"campaign.closed/1":      func() event { return new(campaignClosed) },
 	"campaign.ended/1":       func() event { return new(campaignEnded) },
+
+	"question.asked/1":    func() event { return new(questionAsked) },
+	"question.missed/1":   func() event { return new(questionMissed) },
+	"question.answered/1": func() event { return new(questionAnswered) },
 }
 
 // one gives every event the version 1 until it has another.

@@ -206,6 +206,9 @@ const maxTrims = 10
 // lives reports whether an activation gives anything at now, by its own bounds and
 // those of what it was asked for.
 func (w *world) lives(a *Activation, now lockkeeper.Moment) bool {
+	if status, _ := w.overBy(a, now); status != "" {
+		return false
+	}
 	return !now.Before(a.Started) && now.Before(a.Ends) && !w.credentialChanged(a) && (a.Deployment == "" || w.goesOn(a.Deployment, now)) && !w.runOver(a, now)
 }
 

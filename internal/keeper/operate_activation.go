@@ -22,12 +22,13 @@ type OpenRequest struct {
 
 	At         lockkeeper.Moment // from when it may be begun; zero: at once
 	Deployment string            // that the activation ends with; "": none
+	Uses       int               // how often it may be used at most; 0: as often as the rules say
 }
 
 // RequestActivation asks to activate a role for the caller, and returns the
 // request's id. key, if not "", makes a retry give the same request.
 func (k *Keeper) RequestActivation(ctx context.Context, by Caller, key string, o OpenRequest) (string, error) {
-	answer, err := do[opened](ctx, k, by, key, openRequest{newID("r"), o.Role, o.Scope, o.For, o.Reason, o.Ticket, o.At, o.Deployment})
+	answer, err := do[opened](ctx, k, by, key, openRequest{newID("r"), o.Role, o.Scope, o.For, o.Reason, o.Ticket, o.At, o.Deployment, o.Uses})
 	return answer.ID, err
 }
 
@@ -164,7 +165,7 @@ func (k *Keeper) endedRequest(ctx context.Context, id string) (RequestView, erro
 	var v RequestView
 	s, err := k.fold(ctx, requestSubject(id), func(_ *State, e Entry, body event) bool {
 		switch ev := body.(type) {
-		case *requestOpened, *requestApproved, *requestTrimmed, *votesTaken:
+		case *requestOpened, *requestApproved, *requestTrimmed, *votesTaken, *questionAsked, *questionMissed, *questionAnswered:
 			return true
 		case *requestClosed:
 			v.End = &RequestEnd{At: e.Time, Status: ev.Status, User: ev.User, Reason: ev.Reason}
@@ -279,6 +280,9 @@ type Eligibility struct {
 	Hours      bool          // it may be begun in windows of time only
 	StepUp     time.Duration // how old a sign-in it may be begun with; 0: any
 	Strong     bool          // with more than a password
+	Uses       int           // how often one activation may be used; 0: as often as one likes
+	Bound      bool          // it counts in the session that begins it, and ends with that
+	Asked      []string      // rules that ask a service about the ticket
 }
 
 // Eligibilities lists what the caller may activate now.
@@ -298,6 +302,10 @@ func (k *Keeper) Eligibilities(by Caller) ([]Eligibility, error) {
 		d := w.demandsOn(a.Role, a.Scope)
 		e := Eligibility{Assignment: a, Longest: d.longest, Reason: d.reason, Approvals: d.approvals, Extensions: d.extensions, CoolingOff: d.coolingOff, Hours: len(d.hours) > 0}
 		e.StepUp, e.Strong = d.stepUp().age, d.stepUp().strong
+		e.Uses, e.Bound = d.uses, d.bound
+		for _, c := range d.calls {
+			e.Asked = append(e.Asked, c.Rule)
+		}
 		for _, r := range d.rules {
 			if r.Ticket != "" {
 				e.Tickets = append(e.Tickets, r.Ticket)

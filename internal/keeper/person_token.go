@@ -115,6 +115,7 @@ func (c issueToken) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 	if err != nil {
 		return nil, nil, err
 	}
+	w.spend(activation, tokenAbout(c.ID))
 	id := w.rules.Catalog.Identities[scope]
 	if !slices.Contains(id.Audiences, c.Audience) {
 		return nil, nil, lockkeeper.Forbidden.Errorf("audience_not_admitted", "The identity %s hands out no token for the audience %.100q.", id.Name, c.Audience).
@@ -198,9 +199,12 @@ func (w *world) tokenStands(t *PersonToken, now lockkeeper.Moment) bool {
 	if s := w.Sessions[t.Session]; t.Session != "" && (s == nil || w.sessionOver(s, now) != "" && now.Before(s.Expires)) {
 		return false
 	}
-	_, _, err := w.mayUse(t.User, t.Identity, now)
+	_, _, err := w.sat(t.Session).on(tokenAbout(t.ID)).mayUse(t.User, t.Identity, now)
 	return err == nil
 }
+
+// tokenAbout is a person's token as what an activation gave.
+func tokenAbout(id string) string { return "token/" + id }
 
 // residue says in the end of an activation what of it may live on outside.
 func (w *world) residue(ev *activationEnded, now lockkeeper.Moment) *activationEnded {

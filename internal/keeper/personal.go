@@ -188,12 +188,12 @@ func (w *world) checkFor(by Caller, action lockkeeper.Action, scope lockkeeper.S
 			Sentence: fmt.Sprintf("The token %s does not name %s at %s.", by.Token, action, scope),
 			Next:     "Sign in yourself (lockkeeper login), or make a token that names it: lockkeeper tokens make"}
 	}
-	return w.check(by.User, action, scope, now)
+	return w.in(by).check(by.User, action, scope, now)
 }
 
 // allowedFor is checkFor without its reasons.
 func (w *world) allowedFor(by Caller, action lockkeeper.Action, scope lockkeeper.Scope, now lockkeeper.Moment) bool {
-	return w.within(by, action, scope) && w.allowed(by.User, action, scope, now)
+	return w.within(by, action, scope) && w.in(by).allowed(by.User, action, scope, now)
 }
 
 func errTokenMayNot(cmd command) error {

@@ -52,6 +52,8 @@ func (k *Keeper) Can(by Caller, user string, action lockkeeper.Action, scope loc
 		if _, err := w.may(by, lockkeeper.ReadAccess, scope, now); err != nil {
 			return lockkeeper.Decision{}, err
 		}
+	} else {
+		w = *w.in(by)
 	}
 	return w.check(user, action, scope, now), nil
 }

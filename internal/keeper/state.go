@@ -287,6 +287,7 @@ func (s *State) apply(e Entry, ev event) error {
 		return fmt.Errorf("entry %d (%s): %w", e.Seq, e.Kind, err)
 	}
 	s.noteUses(e)
+	s.noteSpends(e)
 	s.Size, s.Now = e.Seq+1, e.Time
 	if e.Key != "" {
 		s.remember(e)

@@ -41,7 +41,13 @@ func useKey(u used) string {
 // rest notes that the command that is being decided rests on a right, by the
 // decision that it was permitted with. Outside of a command it notes nothing.
 func (w *world) rest(user string, action lockkeeper.Action, role string, scope lockkeeper.Scope, d lockkeeper.Decision) {
-	if w.uses == nil || d.Verdict != lockkeeper.Pass || len(*w.uses) >= maxUsed {
+	if w.uses == nil || d.Verdict != lockkeeper.Pass {
+		return
+	}
+	for _, id := range w.restedOn(d, nil) {
+		w.spend(id, w.going)
+	}
+	if len(*w.uses) >= maxUsed {
 		return
 	}
 	u := used{User: user, Action: action, Role: role, Scope: scope}

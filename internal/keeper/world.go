@@ -59,6 +59,10 @@ type world struct {
 	// only asked about.
 	uses *[]used
 	ease bool // of incidents, only the strict ones count: for what runs already
+
+	spends  *[]spend // collects the uses that the command being decided makes; nil: it is only asked about
+	sitting string   // the session that decides: what is bound to another one gives nothing
+	going   string   // what is decided about, which may go on by a use that was made for it
 }
 
 // A spelling is a decision and the digest of its canonical bytes.
@@ -170,6 +174,7 @@ func (w *world) origin(job lockkeeper.Workload, id, name lockkeeper.Fact) Origin
 // initiators turns the origins of a deployment into the gate's facts of now.
 // The persons found at the opening stay excluded beside those of now.
 func (w *world) initiators(d *Deployment, now lockkeeper.Moment) []gate.Initiator {
+	w = w.sat("").on(deploymentSubject(d.ID)) // a run on a CI platform is in nobody's session
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	var out []gate.Initiator
 	for _, o := range d.Initiators {

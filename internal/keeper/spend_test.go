@@ -1,0 +1,349 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// signs puts a session of a user into the journal.
+func (c *core) signs(t testing.TB, user, id string, at time.Duration) {
+	t.Helper()
+	var s step
+	now := began.Add(at)
+	must2(t, c.record(&s, Caller{}, "", "", []event{&sessionStarted{Session: Session{ID: id, User: user, Started: now, Expires: now.Add(12 * time.Hour), Authenticated: now}}}, now))
+}
+
+func must2(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sitting sends a command in a session.
+func (c *core) sitsAs(t *testing.T, user, session string, cmd command, at time.Duration) error {
+	t.Helper()
+	s, err := c.step(Caller{User: user, Session: session}, "", cmd, began.Add(at))
+	must(t, err)
+	return s.err
+}
+
+const usesRule = "patience: 2h, uses: 2, approvals"
+
+// An activation with two uses gives two decisions, whatever comes at once, and is over
+// then; who sees the right only looks.
+func TestUsesOfOneActivation(t *testing.T) {
+	c, do := accessCore(t, "patience: 2h, approvals", usesRule)
+	must(t, do("ann", asks("r-1"), 0))
+	if r := c.Requests["r-1"]; r.Uses != 2 {
+		t.Errorf("%d uses were asked for", r.Uses)
+	}
+	must(t, do("bob", c.approval("r-1"), 0))
+	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
+	may := func(at time.Duration) bool {
+		return c.check("ann", lockkeeper.CancelDeployments, "/projects/p/environments/e", began.Add(at)).Passed(began.Add(at))
+	}
+	using := uses{}
+	for i := range 2 {
+		if !may(time.Second) {
+			t.Fatalf("nothing is given after %d uses", i)
+		}
+		must(t, do("ann", using, time.Second))
+	}
+	if a := c.Activations["a-1"]; a.Used != 2 || may(time.Second) {
+		t.Errorf("after %d uses of 2 it gives more", a.Used)
+	}
+	want(t, do("ann", using, time.Second), "not_granted")
+	if c.lives(c.Activations["a-1"], began.Add(time.Second)) {
+		t.Error("it lives, without a use and without anything that it gave")
+	}
+	s, err := c.step(Caller{Keeper: true}, "", sweep{}, began.Add(2*time.Second))
+	must(t, err)
+	if len(s.events) != 1 || s.events[0].(*activationEnded).Status != activationSpent {
+		t.Errorf("the sweep writes %v", s.events)
+	}
+}
+
+// uses is a command that rests on deployments/cancel at e, twice.
+type uses struct{}
+
+func (uses) name() string  { return "uses" }
+func (uses) about() string { return "" }
+func (uses) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	for range 2 { // one command is one use
+		if _, err := w.may(by, lockkeeper.CancelDeployments, "/projects/p/environments/e", now); err != nil {
+			return nil, nil, err
+		}
+	}
+	return []event{&refusalMade{Command: "uses"}}, nil, nil
+}
+
+// refuses rests on the same right, and is refused then.
+type refuses struct{ uses }
+
+func (refuses) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if _, _, err := (uses{}).decide(w, by, now); err != nil {
+		return nil, nil, err
+	}
+	return nil, nil, lockkeeper.Conflict.Errorf("no", "No.")
+}
+
+// What is refused, and what changes nothing, is no use.
+func TestUsesOfRefusals(t *testing.T) {
+	c, do := accessCore(t, "patience: 2h, approvals", usesRule)
+	must(t, do("ann", asks("r-1"), 0))
+	must(t, do("bob", c.approval("r-1"), 0))
+	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
+	for range 5 {
+		want(t, do("ann", refuses{}, time.Second), "no")
+	}
+	if n := c.Activations["a-1"].Used; n != 0 {
+		t.Errorf("refusals made %d uses", n)
+	}
+}
+
+// The asker may ask for fewer, never for more; a rule that became stricter holds when
+// it begins, and one that became easier helps nothing.
+func TestUsesAsked(t *testing.T) {
+	c, do := accessCore(t, "patience: 2h, approvals", usesRule)
+	asked := func(id string, n int) openRequest {
+		r := asks(id)
+		r.Uses = n
+		return r
+	}
+	want(t, do("ann", asked("r-0", 3), 0), "uses_many")
+	want(t, do("ann", asked("r-0", -1), 0), "uses_malformed")
+	want(t, do("ann", asked("r-0", 1001), 0), "uses_malformed")
+	must(t, do("ann", asked("r-1", 1), 0))
+	must(t, do("ann", asked("r-2", 0), 0))
+	if c.Requests["r-1"].Digest == c.Requests["r-2"].Digest {
+		t.Error("the digest does not hold the uses")
+	}
+	for _, id := range []string{"r-1", "r-2"} {
+		must(t, do("bob", c.approval(id), 0))
+	}
+	c.rules = accessLawOf(t, "patience: 2h, approvals", "patience: 2h, uses: 1, approvals")
+	want(t, do("ann", beginActivation{"r-2", "a-2"}, 0), "uses_many")
+	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
+	c.rules = accessLawOf(t)
+	must(t, do("ann", beginActivation{"r-2", "a-2"}, 0))
+	for id, n := range map[string]int{"a-1": 1, "a-2": 2} {
+		if a := c.Activations[id]; a.Uses != n {
+			t.Errorf("%s has %d uses, want %d", id, a.Uses, n)
+		}
+	}
+}
+
+// A token that was the last use goes on for its time, and nothing new comes.
+func TestLastUseGivesAToken(t *testing.T) {
+	ctx := context.Background()
+	k, later, apply := withConsole(t)
+	apply("name: use, role: user, scope: /projects/p", "name: use, role: user, scope: /projects/p, uses: 1")
+	a := activateUser(t, k, "ann", time.Hour)
+	token, err := k.IssueToken(ctx, Caller{User: "ann"}, "p", "console", console)
+	must(t, err)
+	stands := func(want bool) {
+		t.Helper()
+		if c, err := k.Introspect(ctx, Caller{User: "ann"}, token.JWT); err != nil || c.Active != want {
+			t.Errorf("the token stands: %v, %v", c.Active, err)
+		}
+	}
+	stands(true)
+	_, err = k.IssueToken(ctx, Caller{User: "ann"}, "p", "console", console)
+	want(t, err, "not_granted")
+	if list, _ := k.Activations(Caller{User: "ann"}); len(list) != 1 || list[0].Used != 1 {
+		t.Errorf("active: %+v", list)
+	}
+	later(4 * time.Minute)
+	stands(true)
+	must(t, k.EndActivation(ctx, Caller{User: "ann"}, a.ID, ""))
+	stands(false)
+
+	activateUser(t, k, "ann", time.Hour)
+	_, err = k.IssueToken(ctx, Caller{User: "ann"}, "p", "console", console)
+	must(t, err)
+	later(6 * time.Minute)
+	if list, _ := k.Activations(Caller{User: "ann"}); len(list) != 0 {
+		t.Errorf("active after the token's end: %+v", list)
+	}
+}
+
+// Many at once never make more uses than there are (invariant 2).
+func TestUsesAtOnce(t *testing.T) {
+	ctx := context.Background()
+	k, _, apply := withConsole(t)
+	apply("name: use, role: user, scope: /projects/p", "name: use, role: user, scope: /projects/p, uses: 3")
+	activateUser(t, k, "ann", time.Hour)
+	var got atomic.Int32
+	var group sync.WaitGroup
+	for range 12 {
+		group.Go(func() {
+			_, err := k.IssueToken(ctx, Caller{User: "ann"}, "p", "console", console)
+			if err == nil {
+				got.Add(1)
+			} else if codeOf(err) != "not_granted" {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if got.Load() != 3 {
+		t.Errorf("%d tokens of 3", got.Load())
+	}
+}
+
+// A deployment that was the one use goes on being started by who may: at the release
+// and at each token; a second one is not.
+func TestUseStartsADeployment(t *testing.T) {
+	c := deployCore(t, rulesWith("<more>", `---
+{kind: User, name: fay, ids: [{provider: github, id: "1005"}]}
+---
+{kind: Role, name: starter, actions: [deployments/start]}
+---
+{kind: Assignment, name: fay, role: starter, principal: user:fay, scope: /projects/payments, eligible: true}
+---
+{kind: ActivationRule, name: starters, role: starter, scope: /projects/payments, uses: 1}
+`))
+	must(t, c.user("fay", openRequest{ID: "r-1", Role: "starter", Scope: "/projects/payments", For: time.Hour, Reason: "why"}, 0))
+	must(t, c.user("fay", beginActivation{"r-1", "a-1"}, 0))
+	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
+	first := c.job("2", "11", "production", "1005", 0)
+	must(t, c.open("d-1", first, "production", 0))
+	if a := c.Activations["a-1"]; a.Used != 1 || len(a.Gave) != 1 || a.Gave[0] != "deployment/d-1" {
+		t.Errorf("%+v", a)
+	}
+	if err := c.open("d-2", c.job("3", "12", "production", "1005", 0), "production", 0); err == nil {
+		t.Error("a second deployment was started with one use")
+	}
+	for _, by := range []string{"bob", "cat"} {
+		must(t, c.approve(by, "d-1", time.Second))
+	}
+	must(t, c.as(Caller{Keeper: true}, sweep{}, time.Second))
+	if c.Activations["a-1"] == nil {
+		t.Fatal("the activation ended under the deployment that it started")
+	}
+	must(t, c.claim("d-1", first, 2*time.Second))
+	must(t, c.user("dora", cancelDeployment{Deployment: "d-1"}, 3*time.Second))
+	must(t, c.as(Caller{Keeper: true}, sweep{}, 4*time.Second))
+	if c.Activations["a-1"] != nil {
+		t.Error("the activation outlives all that it gave")
+	}
+}
+
+// An activation that is bound to a session counts in no other one, not with a token of
+// the same user, not on a CI platform; and it ends with the session (failure 22).
+func TestFailure22UsedFromAnotherDevice(t *testing.T) {
+	c, do := accessCore(t, "patience: 2h, approvals", "patience: 2h, bound: session, approvals")
+	c.signs(t, "ann", "s-clean", 0)
+	c.signs(t, "ann", "s-dirty", 0)
+	must(t, c.sitsAs(t, "ann", "s-clean", asks("r-1"), 0))
+	must(t, do("bob", c.approval("r-1"), 0))
+	want(t, do("ann", beginActivation{"r-1", "a-1"}, 0), "session_needed")
+	must(t, c.sitsAs(t, "ann", "s-clean", beginActivation{"r-1", "a-1"}, 0))
+	if c.Activations["a-1"].Session != "s-clean" {
+		t.Fatalf("bound to %q", c.Activations["a-1"].Session)
+	}
+	at := began.Add(time.Second)
+	see := func(by Caller) bool {
+		return c.allowedFor(by, lockkeeper.CancelDeployments, "/projects/p/environments/e", at)
+	}
+	c.PersonalTokens["t-1"] = &PersonalToken{ID: "t-1", User: "ann", Actions: []lockkeeper.Action{lockkeeper.CancelDeployments}, Scope: "/", Expires: began.Add(time.Hour)}
+	for name, by := range map[string]Caller{"another session": {User: "ann", Session: "s-dirty"}, "no session": {User: "ann"}, "a token": {User: "ann", Token: "t-1"},
+		"somebody else with her session's id": {User: "cat", Session: "s-clean"}} {
+		if see(by) {
+			t.Errorf("it counts for %s", name)
+		}
+	}
+	if !see(Caller{User: "ann", Session: "s-clean"}) {
+		t.Error("it does not count in its own session")
+	}
+	want(t, c.sitsAs(t, "ann", "s-dirty", uses{}, time.Second), "not_granted")
+	must(t, c.sitsAs(t, "ann", "s-clean", uses{}, time.Second))
+
+	// It is made longer only where it was begun.
+	longer := beginActivation{"r-2", ""}
+	must(t, c.sitsAs(t, "ann", "s-clean", endActivation{"a-1", ""}, time.Second))
+	short := asks("r-3")
+	short.For = 10 * time.Minute
+	must(t, c.sitsAs(t, "ann", "s-clean", short, time.Second))
+	must(t, do("bob", c.approval("r-3"), time.Second))
+	must(t, c.sitsAs(t, "ann", "s-clean", beginActivation{"r-3", "a-1"}, time.Second))
+	must(t, c.sitsAs(t, "ann", "s-dirty", extendActivation{ID: "r-2", Activation: "a-1", For: time.Minute, Reason: "why"}, time.Second))
+	must(t, do("bob", c.approval("r-2"), time.Second))
+	want(t, c.sitsAs(t, "ann", "s-dirty", longer, time.Second), "session_other")
+	must(t, c.sitsAs(t, "ann", "s-clean", longer, time.Second))
+
+	// With the session it ends, at once, and no session brings it back.
+	must(t, c.sitsAs(t, "ann", "s-clean", endSession{"s-clean"}, 2*time.Second))
+	if c.lives(c.Activations["a-1"], began.Add(2*time.Second)) {
+		t.Error("it lives without its session")
+	}
+	must(t, do("", sweep{}, 3*time.Second))
+	if c.Activations["a-1"] != nil {
+		t.Error("the sweep leaves it")
+	}
+	want(t, do("ann", uses{}, 3*time.Second), "not_granted")
+}
+
+// A token that was had in the session stands in it, and with it.
+func TestBoundToken(t *testing.T) {
+	c := &core{world: world{State: newState(), rules: mustRules(t, unmarked(strings.Replace(accessRules+forPeople, "name: use, role: user", "name: use, bound: session, role: user", 1)))}}
+	s, err := c.step(Caller{Keeper: true}, "", firstEntry{}, began)
+	if must(t, err); s.err != nil {
+		t.Fatal(s.err)
+	}
+	c.signs(t, "ann", "s-1", 0)
+	c.signs(t, "ann", "s-2", 0)
+	must(t, c.sitsAs(t, "ann", "s-1", openRequest{ID: "r-1", Role: "user", Scope: "/projects/p", For: time.Hour, Reason: "why"}, 0))
+	must(t, c.sitsAs(t, "ann", "s-1", beginActivation{"r-1", "a-1"}, 0))
+	issue := func(session, id string) error {
+		return c.sitsAs(t, "ann", session, issueToken{ID: id, Project: "p", Identity: "console", Audience: console}, time.Second)
+	}
+	want(t, issue("s-2", "t-0"), "not_granted")
+	must(t, issue("s-1", "t-1"))
+	at := began.Add(2 * time.Second)
+	if !c.tokenStands(c.PersonTokens["t-1"], at) {
+		t.Error("the token does not stand in its session")
+	}
+	other := *c.PersonTokens["t-1"]
+	if other.Session = "s-2"; c.tokenStands(&other, at) {
+		t.Error("a token of another session stands")
+	}
+	must(t, c.sitsAs(t, "ann", "s-2", endSession{"s-1"}, 2*time.Second))
+	if c.tokenStands(c.PersonTokens["t-1"], at) {
+		t.Error("the token stands after its session")
+	}
+}
+
+// A rule that counts uses and one that does not: the one that does not is used first,
+// so that nobody loses a use for what he has anyhow.
+func TestUncountedFirst(t *testing.T) {
+	c, do := accessCore(t)
+	for i, n := range []int{1, 0} {
+		id := fmt.Sprint("r-", i)
+		r := asks(id)
+		r.Uses = n
+		must(t, do("ann", r, 0))
+		must(t, do("bob", c.approval(id), 0))
+		must(t, do("ann", beginActivation{id, fmt.Sprint("a-", i)}, time.Duration(i)*-0))
+	}
+	for range 3 {
+		must(t, do("ann", uses{}, time.Second))
+	}
+	if n := c.Activations["a-0"].Used; n != 0 {
+		t.Errorf("%d uses were spent for nothing", n)
+	}
+	must(t, do("ann", endActivation{"a-1", ""}, time.Second))
+	must(t, do("ann", uses{}, time.Second))
+	want(t, do("ann", uses{}, time.Second), "not_granted")
+	if d := c.check("ann", lockkeeper.CancelDeployments, "/projects/p", began.Add(time.Second)); !strings.Contains(d.Next, "lockkeeper activate operator") {
+		t.Errorf("the way out is %q", d.Next)
+	}
+}
