@@ -25,7 +25,7 @@ internal/access: (root) internal/catalog
 internal/gate: (root) internal/catalog internal/evidence
 internal/identity: (root) internal/token
 internal/keeper: (root) internal/catalog internal/access internal/evidence internal/gate internal/token internal/journal
-internal/effect: (root) internal/keeper
+internal/effect: (root) internal/keeper internal/gate
 internal/web: (root) api internal/catalog internal/keeper internal/identity internal/token
 internal/cli: (root) api internal/catalog internal/access internal/effect internal/evidence internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
 internal/lktest: (root) api internal/token

@@ -3,12 +3,12 @@ package effect
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -56,10 +56,18 @@ func newAzureRoles(k *keeper.Keeper, cloud AzureCloud) *azureRoles {
 	return &azureRoles{k.Assertion, cloud}
 }
 
-// azureClient follows nowhere: what is signed or fetched is for one address.
-func azureClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxResponseHeaderBytes: maxAnswer},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+// client follows nowhere: what is signed or fetched is for one address. The cloud is
+// the server's own configuration, so that it may lie on a private network.
+func (c AzureCloud) client() *http.Client {
+	loopback := false
+	for _, address := range []string{c.Login, c.Management} {
+		if u, err := url.Parse(address); err == nil && loopbackHost(u.Hostname()) {
+			loopback = true
+		}
+	}
+	return outside(func(ip netip.Addr) bool {
+		return reachable(ip, true, false) || loopback && ip.IsLoopback()
+	})
 }
 
 // assignment is the path of the assignment of a duty. Its name is a UUID of version
@@ -233,7 +241,7 @@ func (z *azureRoles) token(ctx context.Context, a Account) (string, error) {
 // patiently makes a call, and again where the other side asks to be left alone for a
 // while that ends in time.
 func (z *azureRoles) patiently(ctx context.Context, ask func() (*http.Request, error)) (int, []byte, error) {
-	client := azureClient()
+	client := z.cloud.client()
 	defer client.CloseIdleConnections()
 	for try := 1; ; try++ {
 		req, err := ask()

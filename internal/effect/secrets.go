@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// secrets is a folder with one file for each provisioner.
+// secrets is a folder with one file for each provisioner, and those of the calls.
 type secrets struct{ dir string }
 
 // maxSecret bounds a secret, in bytes.

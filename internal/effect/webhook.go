@@ -5,20 +5,14 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -98,7 +92,7 @@ func (h *webhook) ask(ctx context.Context, verb string, a Account) ([]byte, erro
 	if a.Terms.Webhook == nil {
 		return nil, &Failure{"kind_unknown", "The provisioner is no webhook.", true}
 	}
-	key, err := h.key(a.Provisioner)
+	key, err := h.secrets.signingKey(a.Provisioner)
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +112,9 @@ func (h *webhook) ask(ctx context.Context, verb string, a Account) ([]byte, erro
 		return nil, &Failure{"url_unfit", "The provisioner's URL cannot be asked.", true}
 	}
 	id := fmt.Sprintf("%s.%s.%d", a.ID, verb, a.Attempt)
-	stamp := strconv.FormatInt(now.Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", userAgent)
-	req.Header.Set("webhook-id", id)
-	req.Header.Set("webhook-timestamp", stamp)
-	req.Header.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(sign(key, id, stamp, body)))
+	signRequest(req, key, id, now, body)
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, unreachable(ctx, err)
@@ -148,21 +139,19 @@ func sign(key []byte, id, stamp string, body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-func (h *webhook) key(provisioner string) ([]byte, error) {
-	text, err := h.secrets.of(provisioner)
+// signingKey is the key in a file, as Standard Webhooks writes it.
+func (s secrets) signingKey(name string) ([]byte, error) {
+	text, err := s.of(name)
 	if err != nil {
 		return nil, err
 	}
 	encoded, tagged := strings.CutPrefix(text, webhookTag)
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !tagged || len(key) < leastKey || len(key) > mostKey {
-		return nil, &Failure{"secret_unfit", fmt.Sprintf("The file %s must hold %s and the base64 of %d to %d bytes.", provisioner, webhookTag, leastKey, mostKey), true}
+		return nil, &Failure{"secret_unfit", fmt.Sprintf("The file %s must hold %s and the base64 of %d to %d bytes.", name, webhookTag, leastKey, mostKey), true}
 	}
 	return key, nil
 }
-
-// errAddress refuses an address before anything is sent there.
-var errAddress = errors.New("the address is not one that a webhook may go to")
 
 // client reaches one URL: without a proxy, without following anywhere else, and only
 // at addresses that the terms allow, whatever its name resolves to.
@@ -171,57 +160,18 @@ func (h *webhook) client(address string, private bool) (*http.Client, error) {
 	if err != nil {
 		return nil, &Failure{"url_unfit", "The provisioner's URL cannot be asked.", true}
 	}
-	loopback := u.Hostname() == "localhost"
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
-		loopback = ip.Unmap().IsLoopback()
-	}
+	loopback := loopbackHost(u.Hostname())
 	if loopback && !h.local || u.Scheme != "https" && !loopback {
 		return nil, &Failure{"address_refused", "Webhooks go to https addresses, and to this machine itself only from a server that nobody else reaches.", true}
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: func(_, at string, _ syscall.RawConn) error {
-		to, err := netip.ParseAddrPort(at)
-		if err != nil || !reachable(to.Addr().Unmap(), private, loopback) {
-			return errAddress
-		}
-		return nil
-	}}
-	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: maxAnswer}
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+	return outside(func(ip netip.Addr) bool { return reachable(ip, private, loopback) }), nil
 }
-
-// Addresses that are no private ones by name and lead there all the same: what
-// providers use behind their own translation (RFC 6598), and IPv4 inside of IPv6
-// (RFC 6052, RFC 3056).
-var (
-	sharedRange = netip.MustParsePrefix("100.64.0.0/10")
-	translated  = []netip.Prefix{netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16")}
-)
 
 // reachable says which addresses a webhook may go to. Those of a link, where clouds
 // answer with a machine's own credentials, are none.
 func reachable(ip netip.Addr, private, loopback bool) bool {
-	switch {
-	case loopback:
+	if loopback {
 		return ip.IsLoopback()
-	case !ip.IsGlobalUnicast(): // none, multicast, of a link, loopback
-		return false
-	case ip.IsPrivate() || sharedRange.Contains(ip):
-		return private
 	}
-	return !slices.ContainsFunc(translated, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-// unreachable tells apart what certainly never left us.
-func unreachable(ctx context.Context, err error) error {
-	var op *net.OpError
-	switch {
-	case errors.Is(err, errAddress):
-		return &Failure{"address_refused", "The name of the service leads to an address that a webhook may not go to.", true}
-	case errors.As(err, &op) && op.Op == "dial":
-		return &Failure{"service_unreachable", "The service cannot be reached.", true}
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return &Failure{"service_unreachable", "The service broke off, or its certificate is not taken.", false}
+	return public(ip) || private && !never(ip) && (ip.IsPrivate() || sharedRange.Contains(ip))
 }

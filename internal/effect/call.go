@@ -1,0 +1,334 @@
+package effect
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+)
+
+// A caller puts questions to services. It knows what a Call says and nothing of who
+// waits for the answer: a ticket of an activation, or a check of an environment. It
+// decides nothing either: what it brings is an answer, or why there is none.
+type caller struct {
+	reach   Reach
+	secrets secrets
+	assert  func(q keeper.OpenQuestion, audience string) (string, error) // Lockkeeper's own token
+}
+
+// askBody is the body of a question.
+type askBody struct {
+	Type      string    `json:"type"` // lockkeeper.question
+	Timestamp time.Time `json:"timestamp"`
+	Data      asked     `json:"data"`
+}
+
+type asked struct {
+	Question string            `json:"question"` // the same at every attempt
+	About    string            `json:"about"`
+	Rule     string            `json:"rule"`
+	Deadline lockkeeper.Moment `json:"deadline"`
+	Ask      map[string]string `json:"ask"`
+}
+
+// ask makes one attempt and gives its outcome.
+func (c *caller) ask(ctx context.Context, q keeper.OpenQuestion) keeper.QuestionOutcome {
+	answer, err := c.attempt(ctx, q)
+	if err == nil {
+		return keeper.QuestionOutcome{Answer: &answer}
+	}
+	o := outcomeOf(err)
+	return keeper.QuestionOutcome{Missed: &keeper.Missed{Code: o.Code, Reason: o.Reason}}
+}
+
+func (c *caller) attempt(ctx context.Context, q keeper.OpenQuestion) (keeper.Reply, error) {
+	req, err := c.request(ctx, q)
+	if err != nil {
+		return keeper.Reply{}, err
+	}
+	resp, data, err := c.send(ctx, req)
+	if err != nil {
+		return keeper.Reply{}, err
+	}
+	switch s := resp.StatusCode; {
+	case s >= 300 && s < 400:
+		return keeper.Reply{}, &Failure{"redirect_refused", "The service leads elsewhere, and nothing is followed.", false}
+	case s < 200 || s >= 500 || s == 401 || s == 403 || s == 407 || s == 408 || s == 425 || s == 429:
+		return keeper.Reply{}, &Failure{"service_refused", fmt.Sprintf("The service answered with the status %d.", s), false}
+	}
+	return judge(q, resp.StatusCode, data)
+}
+
+// judge holds an answer against the criteria. What cannot be decided over a good answer
+// is no yes; an answer that nobody can read is none.
+func judge(q keeper.OpenQuestion, status int, data []byte) (keeper.Reply, error) {
+	body, unread := document(data)
+	r := keeper.Reply{Status: status, Body: lockkeeper.DigestOf(data)}
+	met, err := gate.Met(q.Call, status, body, q.Ask)
+	switch {
+	case err != nil && unread != nil:
+		return r, &Failure{"answer_unfit", "The service answered what is no JSON that can be read: " + unread.Error() + ".", false}
+	case err != nil:
+		r.Reason = "The criteria cannot be decided over it."
+		if strings.HasPrefix(err.Error(), "no such key: ") { // a name out of the criteria
+			r.Reason = "It has no field " + strings.TrimPrefix(err.Error(), "no such key: ") + ", which the criteria name."
+		}
+	default:
+		r.Met = met
+	}
+	return r, nil
+}
+
+// request is the question as HTTP: addressed, proved, signed.
+func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Request, error) {
+	address, err := c.address(q)
+	if err != nil {
+		return nil, err
+	}
+	var body []byte
+	now := time.Now().UTC()
+	if q.Call.Verb() == http.MethodPost {
+		if body, err = json.Marshal(askBody{"lockkeeper.question", now.Truncate(time.Millisecond), asked{q.ID, q.About, q.Rule, q.Deadline, q.Ask}}); err != nil {
+			return nil, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, q.Call.Verb(), address, bytes.NewReader(body))
+	if err != nil {
+		return nil, &Failure{"url_unfit", "The URL of the call cannot be asked.", true}
+	}
+	req.Header.Set("Accept", "application/json")
+	for _, h := range q.Call.Headers {
+		req.Header.Set(h.Name, h.Value)
+	}
+	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("Lockkeeper-Question", q.ID)
+	req.Header.Set("Lockkeeper-Ask-Digest", q.Ask["digest"])
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if q.Call.Signed {
+		key, err := c.secrets.signingKey(secretFile(q.Rule, "key"))
+		if err != nil {
+			return nil, err
+		}
+		signRequest(req, key, q.ID, now, body)
+	}
+	if q.Call.Token != nil {
+		bearer, err := c.bearer(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	return req, nil
+}
+
+// secretFile is the name of a file that belongs to the call of a rule. No provisioner
+// can be called so, and no rule names a file itself.
+func secretFile(rule, what string) string { return "call@" + rule + "." + what }
+
+// address is the URL with the facts of the ask in their places. They are escaped, so
+// that none of them leads to another path or host.
+func (c *caller) address(q keeper.OpenQuestion) (string, error) {
+	ticket := q.Ask["ticket"]
+	if strings.Contains(q.Call.URL, "{ticket}") && strings.Trim(ticket, ".") == "" {
+		return "", &Failure{"ticket_unfit", "The ticket cannot stand in an address.", true}
+	}
+	path, query, asked := strings.Cut(q.Call.URL, "?")
+	path = strings.NewReplacer("{ticket}", url.PathEscape(ticket), "{digest}", url.PathEscape(q.Ask["digest"])).Replace(path)
+	if asked {
+		path += "?" + strings.NewReplacer("{ticket}", url.QueryEscape(ticket), "{digest}", url.QueryEscape(q.Ask["digest"])).Replace(query)
+	}
+	return path, checkScheme(path)
+}
+
+// checkScheme refuses what would go over a network in the clear.
+func checkScheme(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return &Failure{"url_unfit", "The URL of the call cannot be asked.", true}
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopbackHost(u.Hostname())) {
+		return &Failure{"address_refused", "Calls go to https addresses, and in the clear to this machine itself only.", true}
+	}
+	return nil
+}
+
+// send makes one exchange and reads the answer, which is bounded.
+func (c *caller) send(ctx context.Context, req *http.Request) (*http.Response, []byte, error) {
+	client := outside(c.reach.admits)
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, nil, unreachable(ctx, err)
+	case len(data) > maxAnswer:
+		return nil, nil, &Failure{"answer_unfit", fmt.Sprintf("The service answered more than %d bytes.", maxAnswer), false}
+	}
+	return resp, data, nil
+}
+
+// bearer is the token of the call: Lockkeeper's own, or one that a client is given for
+// it or for a secret (RFC 6749, section 4.4; RFC 7523, section 2.2). It is fetched for
+// each attempt and kept nowhere.
+func (c *caller) bearer(ctx context.Context, q keeper.OpenQuestion) (string, error) {
+	t := q.Call.Token
+	own := ""
+	if !t.Secret {
+		var err error
+		if own, err = c.assert(q, t.Audience); err != nil {
+			return "", &Failure{"assertion_missing", "Lockkeeper made no token for the service.", true}
+		}
+	}
+	if t.TokenURL == "" {
+		return own, nil
+	}
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {t.Client}}
+	if t.Scope != "" {
+		form.Set("scope", t.Scope)
+	}
+	if t.Secret {
+		secret, err := c.secrets.of(secretFile(q.Rule, "secret"))
+		if err != nil {
+			return "", err
+		}
+		form.Set("client_secret", secret)
+	} else {
+		form.Set("client_assertion_type", assertionOAuth)
+		form.Set("client_assertion", own)
+	}
+	if err := checkScheme(t.TokenURL); err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.TokenURL, strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", &Failure{"url_unfit", "The tokenURL of the call cannot be asked.", true}
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", userAgent)
+	resp, data, err := c.send(ctx, req)
+	if err != nil {
+		return "", err
+	}
+	var got struct {
+		Token string `json:"access_token"`
+		Type  string `json:"token_type"`
+	}
+	if err := json.Unmarshal(data, &got); err != nil || resp.StatusCode != http.StatusOK || !strings.EqualFold(got.Type, "Bearer") || !bearerText(got.Token) {
+		return "", &Failure{"token_refused", fmt.Sprintf("The service of tokens gives none: status %d.", resp.StatusCode), true}
+	}
+	return got.Token, nil
+}
+
+// bearerText reports whether a token can stand in a header (RFC 6750, section 2.1).
+func bearerText(s string) bool {
+	return s != "" && len(s) <= 16<<10 && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
+}
+
+// signRequest signs as Standard Webhooks says.
+func signRequest(req *http.Request, key []byte, id string, now time.Time, body []byte) {
+	stamp := strconv.FormatInt(now.Unix(), 10)
+	req.Header.Set("webhook-id", id)
+	req.Header.Set("webhook-timestamp", stamp)
+	req.Header.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(sign(key, id, stamp, body)))
+}
+
+// Bounds of an answer's JSON.
+const (
+	maxAnswerDepth  = 16
+	maxAnswerValues = 10_000
+)
+
+// document reads an answer as JSON: nil and no error if it is empty. What two readers
+// could read in two ways, a member that stands there twice or text that is no UTF-8, is
+// an error, and so is what is nested too deep.
+func document(data []byte) (any, error) {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, nil
+	}
+	if !utf8.Valid(data) {
+		return nil, errors.New("it is not UTF-8")
+	}
+	r := reader{Decoder: json.NewDecoder(bytes.NewReader(data))}
+	v, err := r.value(0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows it")
+	}
+	return v, nil
+}
+
+type reader struct {
+	*json.Decoder
+	values int
+}
+
+func (r *reader) value(depth int) (any, error) {
+	if r.values++; depth > maxAnswerDepth || r.values > maxAnswerValues {
+		return nil, fmt.Errorf("it is nested deeper than %d, or has more than %d values", maxAnswerDepth, maxAnswerValues)
+	}
+	t, err := r.Token()
+	if err != nil {
+		return nil, errors.New("it is no JSON")
+	}
+	switch t {
+	case json.Delim('{'):
+		out := map[string]any{}
+		for r.More() {
+			k, err := r.Token()
+			name, is := k.(string)
+			if err != nil || !is {
+				return nil, errors.New("it is no JSON")
+			}
+			if _, twice := out[name]; twice {
+				return nil, errors.New("a member stands there twice")
+			}
+			if out[name], err = r.value(depth + 1); err != nil {
+				return nil, err
+			}
+		}
+		return out, r.close()
+	case json.Delim('['):
+		out := []any{}
+		for r.More() {
+			v, err := r.value(depth + 1)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, v)
+		}
+		return out, r.close()
+	}
+	if _, is := t.(json.Delim); is {
+		return nil, errors.New("it is no JSON")
+	}
+	return t, nil
+}
+
+func (r *reader) close() error {
+	if _, err := r.Token(); err != nil {
+		return errors.New("it is no JSON")
+	}
+	return nil
+}
