@@ -12,6 +12,7 @@ type OpenRequest struct {
 
 	At         lockkeeper.Moment `json:"at,omitzero" doc:"from when it may be begun, up to 30 days ahead; left out: at once"`
 	Deployment string            `json:"deployment,omitempty" maxLength:"63" doc:"the deployment that the activation ends with"`
+	Uses       int               `json:"uses,omitempty" minimum:"0" maximum:"1000" doc:"how many decisions may rest on it at most; left out: as many as the rules say"`
 }
 
 // OpenRunRequest asks to activate a role for the job that asks, with its CI
@@ -110,9 +111,24 @@ type Request struct {
 	Deployment string            `json:"deployment,omitempty" doc:"that the activation ends with"`
 	Run        *Run              `json:"run,omitempty" doc:"the job that asks, in the place of a user"`
 	Trims      []Trim            `json:"trims,omitempty" doc:"what it was before approvers made it smaller"`
+	Uses       int               `json:"uses,omitempty" doc:"how many decisions may rest on it; none: any number"`
+	Bound      bool              `json:"bound,omitempty" doc:"it will count in the session that begins it alone, and end with that"`
+	Questions  []Question        `json:"questions,omitempty" doc:"what services are asked about the ticket"`
 
 	End  *RequestEnd `json:"end,omitempty"`
 	Seen string      `json:"seen" doc:"give it back to wait for what differs from this"`
+}
+
+// Question is what a service is asked about a request.
+type Question struct {
+	ID       string            `json:"id"`
+	Rule     string            `json:"rule" doc:"that asks"`
+	Asked    lockkeeper.Moment `json:"asked"`
+	Deadline lockkeeper.Moment `json:"deadline" doc:"what has not answered by then is away"`
+	Answered lockkeeper.Moment `json:"answered,omitzero"`
+	Met      bool              `json:"met,omitempty" doc:"the answer met the criteria"`
+	Status   int               `json:"status,omitempty" doc:"of the answer"`
+	Reason   string            `json:"reason,omitempty" doc:"why the answer does not meet them, or why there is none yet"`
 }
 
 // RequestEnd is how a request ended.
@@ -147,6 +163,9 @@ type Activation struct {
 	Extended   []Extension `json:"extended,omitempty"`
 	Run        *Run        `json:"run,omitempty" doc:"the job that holds it, in the place of a user"`
 	BreakGlass string      `json:"break_glass,omitempty" doc:"nobody approved it: the review that is owed for it"`
+	Uses       int         `json:"uses,omitempty" doc:"how many decisions may rest on it; none: any number"`
+	Used       int         `json:"used,omitempty" doc:"how many did, where that is counted"`
+	Bound      bool        `json:"bound,omitempty" doc:"it counts in the session that began it alone, and ends with that"`
 }
 
 // Activations is a list, those that end first before the others.
@@ -175,6 +194,9 @@ type Eligibility struct {
 	Hours      bool              `json:"hours,omitempty" doc:"it may be begun in windows of time only"`
 	StepUp     int64             `json:"step_up_seconds,omitempty" doc:"how long ago one may have shown a credential when it is begun; none: as long as the sign-in holds"`
 	Strong     bool              `json:"strong,omitempty" doc:"one must have shown more than a password"`
+	Uses       int               `json:"uses,omitempty" doc:"how many decisions may rest on one activation; none: any number"`
+	Bound      bool              `json:"bound,omitempty" doc:"it counts in the session that begins it alone, and ends with that"`
+	Asked      []string          `json:"asked,omitempty" doc:"rules that ask a service about the ticket"`
 }
 
 // AskedApproval is an approval that an activation takes.

@@ -29,7 +29,8 @@ one that you are eligible at, and a shorter time, are always possible.
 
 With --at it is asked for now and begun from then on, with lockkeeper requests begin; the
 rules and everybody's rights are looked at again when it begins. With --deployment it ends
-with that deployment, if that is sooner.
+with that deployment, if that is sooner. With --uses it gives nothing more once so many
+decisions rested on it: an approval, a start, a token.
 
 With --run it is a pipeline's job that asks, with its CI platform's token, for itself: an
 environment may demand that (activation: ROLE). It ends with the job's deployment.`}
@@ -41,6 +42,7 @@ environment may demand that (activation: ROLE). It ends with the job's deploymen
 	c.Flags().StringVar(&tokenFile, "token-file", "", "with --run: file with the CI platform's token, where it cannot be asked for one")
 	c.Flags().StringVar(&start, "at", "", "begin it from this instant on, such as 2026-12-01T22:00:00+01:00; only asks now")
 	c.Flags().StringVar(&in.Deployment, "deployment", "", "end it with this deployment")
+	c.Flags().IntVar(&in.Uses, "uses", 0, "use it so often at most, 1 to 1000; 0: as often as the rules say")
 	c.Flags().BoolVar(&later, "later", false, "only ask; begin it later with `requests begin`")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait for the approvals; 0: as long as the request may wait")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -56,8 +58,8 @@ environment may demand that (activation: ROLE). It ends with the job's deploymen
 		}
 		in.Role, in.Scope, in.Seconds = args[0], lockkeeper.Scope(scope), int64(length/time.Second)
 		if run {
-			if later || in.Deployment != "" {
-				return lockkeeper.Invalid.Errorf("usage", "A job activates a role now and for its own deployment.").WithNext("Leave --at, --later and --deployment out.")
+			if later || in.Deployment != "" || in.Uses != 0 {
+				return lockkeeper.Invalid.Errorf("usage", "A job activates a role now and for its own deployment.").WithNext("Leave --at, --later, --uses and --deployment out.")
 			}
 			return a.activateRun(c.Context(), ciPlatform{app: a, file: tokenFile}, in, timeout)
 		}
@@ -122,7 +124,7 @@ func (a *app) begin(ctx context.Context, client api.Client, r api.Request, timeo
 	show := a.progress()
 	defer show.end()
 	if r.Verdict.Verdict == lockkeeper.Wait {
-		fmt.Fprintf(a.err, "%s waits. Approvers run: lockkeeper requests approve %s\n", r.ID, r.ID)
+		fmt.Fprintln(a.err, waitsFor(r))
 	}
 	for r.Verdict.Verdict == lockkeeper.Wait {
 		show.gate(r.Verdict)
@@ -178,6 +180,15 @@ func printEligibility(w io.Writer, e api.Eligibility) {
 	}
 	for _, t := range e.Tickets {
 		fmt.Fprintf(w, "  a ticket of the form %s\n", printable(t))
+	}
+	for _, rule := range e.Asked {
+		fmt.Fprintf(w, "  a service that says so of the ticket (%s)\n", rule)
+	}
+	if e.Uses > 0 {
+		fmt.Fprintf(w, "  for %d decisions at most that rest on it\n", e.Uses)
+	}
+	if e.Bound {
+		fmt.Fprintln(w, "  it counts in the session that begins it, and ends with that")
 	}
 	for _, p := range e.Approvals {
 		fmt.Fprintf(w, "  approvals of %s: %d (%s) %s\n", strings.Join(p.Groups, ", "), p.Count, p.Name, printable(p.Instructions))
@@ -266,6 +277,7 @@ func printRequest(w io.Writer, r api.Request) {
 	if r.Ticket != "" {
 		fmt.Fprintf(w, "  ticket    %s\n", printable(r.Ticket))
 	}
+	printQuestions(w, r)
 	fmt.Fprintf(w, "  allows    %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Actions), " ", ", "), "[]"))
 	for _, o := range r.Opens {
 		fmt.Fprintf(w, "  opens     %s (%s)\n", o.Provisioner, o.Kind)
@@ -359,7 +371,7 @@ func (a *app) beginCommand() *cobra.Command {
 }
 
 func printActivation(w io.Writer, x api.Activation) {
-	fmt.Fprintf(w, "%s has activated %s at %s until %s.\nEnd it sooner: lockkeeper activations end %s\n", x.User, x.Role, x.Scope, x.Ends, x.ID)
+	fmt.Fprintf(w, "%s has activated %s at %s until %s%s.\nEnd it sooner: lockkeeper activations end %s\n", x.User, x.Role, x.Scope, x.Ends, boundsOf(x), x.ID)
 	for _, o := range x.Opens {
 		how := map[string]string{"postgresql": ": lockkeeper activations credential " + x.ID, "ssh": ": lockkeeper activations ssh " + x.ID + " --public-key FILE"}[o.Kind]
 		fmt.Fprintf(w, "It opens %s (%s)%s\n", o.Provisioner, o.Kind, how)
@@ -379,7 +391,7 @@ func (a *app) activationsCommand() *cobra.Command {
 			}
 			return a.print(out, func(w io.Writer) {
 				for _, x := range out.Activations {
-					fmt.Fprintf(w, "%s  %-12s %s at %s until %s  %s%s\n", x.ID, x.User, x.Role, x.Scope, x.Ends, printable(strconv.Quote(x.Reason)), glassMark(x.BreakGlass))
+					fmt.Fprintf(w, "%s  %-12s %s at %s until %s%s  %s%s\n", x.ID, x.User, x.Role, x.Scope, x.Ends, boundsOf(x), printable(strconv.Quote(x.Reason)), glassMark(x.BreakGlass))
 				}
 				if len(out.Activations) == 0 {
 					fmt.Fprintln(w, "Nothing is active.")

@@ -34,6 +34,7 @@ func (s *Server) eligibilities(_ context.Context, by keeper.Caller, _ *Credentia
 		one := api.Eligibility{Assignment: e.Assignment.Name, Role: e.Assignment.Role, Scope: e.Assignment.Scope, End: e.Assignment.End, Condition: e.Assignment.Condition,
 			Seconds: int64(e.Longest / time.Second), Reason: e.Reason, Tickets: e.Tickets, Approvals: []api.AskedApproval{},
 			Extensions: e.Extensions, CoolingOff: int64(e.CoolingOff / time.Second), Hours: e.Hours}
+		one.Uses, one.Bound, one.Asked = e.Uses, e.Bound, e.Asked
 		one.StepUp, one.Strong = int64(e.StepUp/time.Second), e.Strong
 		for _, c := range e.Approvals {
 			asked := api.AskedApproval{Name: c.Name, Count: c.Approval.Count, Groups: c.Approval.Groups, After: c.Approval.After, Instructions: c.Approval.Instructions}
@@ -54,7 +55,7 @@ func (s *Server) openRequest(ctx context.Context, by keeper.Caller, in *struct {
 }) (*reply[api.Request], error) {
 	b := in.Body
 	id, err := s.Keeper.RequestActivation(ctx, by, in.Key, keeper.OpenRequest{Role: b.Role, Scope: b.Scope, For: time.Duration(b.Seconds) * time.Second, Reason: b.Reason, Ticket: b.Ticket,
-		At: b.At, Deployment: b.Deployment})
+		At: b.At, Deployment: b.Deployment, Uses: b.Uses})
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +201,7 @@ func renderRequest(v keeper.RequestView) api.Request {
 		r.End = &api.RequestEnd{At: v.End.At, Status: v.End.Status, User: v.End.User, Reason: v.End.Reason, Activation: v.End.Activation}
 	}
 	r.Opens = renderOpenings(v.Opens)
+	r.Uses, r.Bound, r.Questions = v.Uses, v.Bound, renderQuestions(v.Questions)
 	for _, a := range v.Votes {
 		r.Approvals = append(r.Approvals, api.RequestApproval{Approval: api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong}, Digest: a.Digest})
 	}
@@ -208,8 +210,24 @@ func renderRequest(v keeper.RequestView) api.Request {
 
 func renderActivation(a keeper.Activation) api.Activation {
 	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment, Run: renderRun(a.Run), BreakGlass: a.BreakGlass}
+	out.Uses, out.Used, out.Bound = a.Uses, a.Used, a.Session != ""
 	for _, x := range a.Extended {
 		out.Extended = append(out.Extended, api.Extension(x))
+	}
+	return out
+}
+
+func renderQuestions(list []keeper.Question) []api.Question {
+	var out []api.Question
+	for _, q := range list {
+		one := api.Question{ID: q.ID, Rule: q.Rule, Asked: q.Asked, Deadline: q.Deadline}
+		if q.Missed != nil {
+			one.Reason = q.Missed.Reason
+		}
+		if a := q.Answer; a != nil {
+			one.Answered, one.Met, one.Status, one.Reason = a.At, a.Met, a.Status, a.Reason
+		}
+		out = append(out, one)
 	}
 	return out
 }
