@@ -105,6 +105,7 @@ type modelRequest struct {
 	at       lockkeeper.Moment // not begun before; zero: at once
 	extends  string            // the activation that it makes longer
 	from     lockkeeper.Moment // when that ends
+	uses     int               // at most; 0: any number
 }
 type modelActivation struct {
 	user     string
@@ -113,6 +114,20 @@ type modelActivation struct {
 	ends     lockkeeper.Moment
 	wider    bool
 	extended int
+	uses     int // at most; 0: any number
+	used     int
+}
+
+func (a *modelActivation) spent() bool { return a.uses > 0 && a.used >= a.uses }
+
+// over reports whether an activation ended before its time: nothing of it is left.
+func (m *accessModel) over(id string, now lockkeeper.Moment) bool {
+	for _, t := range m.tokens {
+		if t.activation == id && now.Before(t.expires) {
+			return false
+		}
+	}
+	return m.activations[id].spent()
 }
 
 type modelToken struct {
@@ -135,8 +150,11 @@ type accessModel struct {
 // best is the activation that gives a user the use of the console for longest.
 func (m *accessModel) best(user string, now lockkeeper.Moment) (id string) {
 	for i, a := range m.activations {
-		if a.user == user && now.Before(a.ends) && a.scope.Contains(consoleScope) && m.eligible(user, a.scope) &&
-			(id == "" || m.activations[id].ends.Before(a.ends) || m.activations[id].ends == a.ends && i < id) {
+		if a.user != user || !now.Before(a.ends) || a.spent() || !a.scope.Contains(consoleScope) || !m.eligible(user, a.scope) {
+			continue
+		}
+		b := m.activations[id]
+		if b == nil || a.uses == 0 && b.uses > 0 || (a.uses == 0) == (b.uses == 0) && (b.ends.Before(a.ends) || b.ends == a.ends && i < id) {
 			id = i
 		}
 	}
@@ -146,7 +164,7 @@ func (m *accessModel) best(user string, now lockkeeper.Moment) (id string) {
 // stands reports whether a token is to be taken.
 func (m *accessModel) stands(t *modelToken, now lockkeeper.Moment) bool {
 	a := m.activations[t.activation]
-	return now.Before(t.expires) && a != nil && now.Before(a.ends) && m.best(t.user, now) != ""
+	return now.Before(t.expires) && a != nil && now.Before(a.ends) && (m.best(t.user, now) != "" || m.eligible(t.user, a.scope))
 }
 
 func personIn(user string) string { return strings.TrimSuffix(user, "2") }
@@ -170,7 +188,7 @@ func (m *accessModel) ready(r *modelRequest, now lockkeeper.Moment) bool {
 // extensible reports whether an activation that ends at from can last longer.
 func (m *accessModel) extensible(id string, from lockkeeper.Moment, length time.Duration, now lockkeeper.Moment) bool {
 	a := m.activations[id]
-	return a != nil && now.Before(a.ends) && a.ends == from && a.extended < 1 && a.ends.Add(length).Sub(a.began) <= m.law.longest
+	return a != nil && now.Before(a.ends) && !m.over(id, now) && a.ends == from && a.extended < 1 && a.ends.Add(length).Sub(a.began) <= m.law.longest
 }
 
 func (m *accessModel) waiting(user string) (n int) {
@@ -189,7 +207,7 @@ func (m *accessModel) may(user string, action lockkeeper.Action, scope lockkeepe
 	}
 	for _, a := range m.activations {
 		approving := action == lockkeeper.ApproveDeployments
-		if a.user == user && now.Before(a.ends) && a.scope.Contains(scope) && m.eligible(user, a.scope) &&
+		if a.user == user && now.Before(a.ends) && !a.spent() && a.scope.Contains(scope) && m.eligible(user, a.scope) &&
 			slices.Contains(m.law.actions(), action) && (!approving || a.wider) {
 			return true
 		}
@@ -279,7 +297,7 @@ func TestActivations(t *testing.T) {
 					m.activations[activation].ends = r.from.Add(r.length)
 					m.activations[activation].extended++
 				} else {
-					m.activations[activation] = &modelActivation{user: r.user, scope: r.scope, began: now, ends: now.Add(r.length), wider: r.wider}
+					m.activations[activation] = &modelActivation{user: r.user, scope: r.scope, began: now, ends: now.Add(r.length), wider: r.wider, uses: r.uses}
 					activations = append(activations, activation)
 				}
 				m.begun[id], m.ids[id] = m.activations[activation], activation
@@ -305,13 +323,14 @@ func TestActivations(t *testing.T) {
 					start = now.Add(rapid.SampledFrom([]time.Duration{10 * time.Minute, 3 * time.Hour}).Draw(rt, "at"))
 					from = start
 				}
-				err := step(user, openRequest{ID: id, Role: "operator", Scope: scope, For: length, Reason: "why", At: start})
+				uses := rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(rt, "uses")
+				err := step(user, openRequest{ID: id, Role: "operator", Scope: scope, For: length, Reason: "why", At: start, Uses: uses})
 				want := m.eligible(user, scope) && length <= m.law.longest && m.waiting(user) < maxRequests
 				if (err == nil) != want {
 					rt.Fatalf("%s asks for %s at %s: %v, want %v", user, length, scope, err, want)
 				}
 				if err == nil {
-					m.requests[id] = &modelRequest{user: user, scope: scope, length: length, at: start, deadline: from.Add(2 * time.Hour), needed: m.law.needed(scope), wider: m.law.wider, votes: map[string]bool{}}
+					m.requests[id] = &modelRequest{user: user, scope: scope, length: length, at: start, deadline: from.Add(2 * time.Hour), needed: m.law.needed(scope), wider: m.law.wider, votes: map[string]bool{}, uses: uses}
 					requests = append(requests, id)
 					if rapid.Bool().Draw(rt, "helped") {
 						help(id, fmt.Sprint("a-", n))
@@ -340,6 +359,12 @@ func TestActivations(t *testing.T) {
 				}
 				if err == nil {
 					m.tokens[id] = &modelToken{user, best, now.Add(5 * time.Minute)}
+					if a := m.activations[best]; a.uses > 0 {
+						a.used++
+						if a.spent() {
+							seen["spent"]++
+						}
+					}
 					if a := m.activations[best]; a.ends.Before(m.tokens[id].expires) {
 						m.tokens[id].expires = a.ends
 					}
@@ -416,7 +441,9 @@ func TestActivations(t *testing.T) {
 				if rapid.Bool().Draw(rt, "sweep") {
 					step("", sweep{})
 					maps.DeleteFunc(m.requests, func(_ string, r *modelRequest) bool { return !now.Before(r.deadline) })
-					maps.DeleteFunc(m.activations, func(_ string, a *modelActivation) bool { return !now.Before(a.ends) || !m.eligible(a.user, a.scope) })
+					maps.DeleteFunc(m.activations, func(id string, a *modelActivation) bool {
+						return !now.Before(a.ends) || m.over(id, now) || !m.eligible(a.user, a.scope)
+					})
 				}
 			}
 			for id, token := range m.tokens {
@@ -441,7 +468,7 @@ func TestActivations(t *testing.T) {
 			rt.Fatal("the state is not the fold of the journal (invariant 1)")
 		}
 	})
-	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false", "activation.extend true", "activation.extend false", "smaller", "longer", "token.issue true", "token.issue false"} {
+	for _, must := range []string{"request.open true", "request.open false", "request.approve true", "request.approve false", "request.deny true", "activation.begin true", "activation.begin false", "activation.end true", "activation.end false", "activation.extend true", "activation.extend false", "smaller", "longer", "token.issue true", "token.issue false", "spent"} {
 		if seen[must] == 0 {
 			t.Errorf("never saw %s (saw %v)", must, seen)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"pgregory.net/rapid"
 )
 
 // signs puts a session of a user into the journal.
@@ -27,7 +28,7 @@ func must2(t testing.TB, err error) {
 	}
 }
 
-// sitting sends a command in a session.
+// sitsAs sends a command in a session.
 func (c *core) sitsAs(t *testing.T, user, session string, cmd command, at time.Duration) error {
 	t.Helper()
 	s, err := c.step(Caller{User: user, Session: session}, "", cmd, began.Add(at))
@@ -345,5 +346,126 @@ func TestUncountedFirst(t *testing.T) {
 	want(t, do("ann", uses{}, time.Second), "not_granted")
 	if d := c.check("ann", lockkeeper.CancelDeployments, "/projects/p", began.Add(time.Second)); !strings.Contains(d.Next, "lockkeeper activate operator") {
 		t.Errorf("the way out is %q", d.Next)
+	}
+}
+
+// TestBoundSessions lets ann sign in and out, activate, and use what she has from any of
+// her sessions, under rules that bind and that do not, and compares with a small model
+// where each activation counts.
+func TestBoundSessions(t *testing.T) {
+	const free = "{kind: ActivationRule, name: op, role: operator, scope: /projects/p}"
+	text := func(more string) *Rules {
+		return mustRules(t, unmarked(accessRules[:strings.Index(accessRules, "{kind: ActivationRule, name: op")]+strings.Replace(free, "/projects/p}", "/projects/p"+more+"}", 1)))
+	}
+	rules := []*Rules{text(""), text(", bound: session")}
+	seen := map[string]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		now, law := began, 0
+		c := &core{world: world{State: newState(), rules: rules[0]}}
+		send := func(by Caller, cmd command) error {
+			s, err := c.step(by, "", cmd, now)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			seen[cmd.name()+" "+codeOf(s.err)]++
+			return s.err
+		}
+		if err := send(Caller{Keeper: true}, firstEntry{}); err != nil {
+			rt.Fatal(err)
+		}
+		type active struct {
+			session string // "": any
+			ends    lockkeeper.Moment
+		}
+		ends := map[string]lockkeeper.Moment{} // of sessions
+		activations := map[string]active{}
+		bound := map[string]bool{} // requests
+		var sessions, requests []string
+		alive := func(session string) bool { return now.Before(ends[session]) }
+		may := func(session string) bool {
+			for _, a := range activations {
+				if now.Before(a.ends) && (a.session == "" || a.session == session && alive(session)) {
+					return true
+				}
+			}
+			return false
+		}
+		for n := range rapid.IntRange(5, 40).Draw(rt, "steps") {
+			session := ""
+			if len(sessions) > 0 {
+				session = rapid.SampledFrom(append([]string{""}, sessions...)).Draw(rt, "session")
+			}
+			by := Caller{User: "ann", Session: session}
+			signedIn := session == "" || alive(session)
+			switch rapid.IntRange(0, 7).Draw(rt, "step") {
+			case 0:
+				id, length := fmt.Sprint("s-", n), rapid.SampledFrom([]time.Duration{20 * time.Minute, 12 * time.Hour}).Draw(rt, "length")
+				var s step
+				if err := c.record(&s, Caller{}, "", "", []event{&sessionStarted{Session: Session{ID: id, User: "ann", Started: now, Expires: now.Add(length), Authenticated: now}}}, now); err != nil {
+					rt.Fatal(err)
+				}
+				sessions, ends[id] = append(sessions, id), now.Add(length)
+			case 1:
+				if session != "" && alive(session) {
+					if err := send(by, endSession{session}); err != nil {
+						rt.Fatal(err)
+					}
+					ends[session] = now
+				}
+			case 2:
+				law = 1 - law
+				c.rules = rules[law]
+			case 3:
+				now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, 10 * time.Minute, 30 * time.Minute}).Draw(rt, "later"))
+				if rapid.Bool().Draw(rt, "swept") {
+					if err := send(Caller{Keeper: true}, sweep{}); err != nil {
+						rt.Fatal(err)
+					}
+				}
+			case 4, 5:
+				id := fmt.Sprint("r-", n)
+				if err := send(by, openRequest{ID: id, Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "why"}); err == nil {
+					requests, bound[id] = append(requests, id), law == 1
+				} else if signedIn && codeOf(err) != "requests_many" {
+					rt.Fatal(err)
+				}
+			case 6:
+				if len(requests) == 0 {
+					continue
+				}
+				r := requests[len(requests)-1]
+				if requests = requests[:len(requests)-1]; c.Requests[r] == nil {
+					continue // out of patience
+				}
+				binds := bound[r] || law == 1
+				err := send(by, beginActivation{r, "a-" + r})
+				want := signedIn && !(binds && session == "")
+				if (err == nil) != want && codeOf(err) != "timed_out" && codeOf(err) != "activations_many" {
+					rt.Fatalf("begun in %q, bound %v: %v, want %v", session, binds, err, want)
+				}
+				if err == nil {
+					a := active{ends: now.Add(time.Hour)}
+					if binds {
+						a.session = session
+					}
+					activations["a-"+r] = a
+				}
+			default:
+				if err := send(by, uses{}); (err == nil) != (signedIn && may(session)) {
+					rt.Fatalf("used in %q (alive %v): %v, want %v; %+v", session, alive(session), err, may(session), activations)
+				}
+			}
+			for id, a := range activations {
+				lives := now.Before(a.ends) && (a.session == "" || alive(a.session))
+				if is := c.Activations[id]; (is != nil && c.lives(is, now)) != lives {
+					rt.Fatalf("%s lives: %v, want %v", id, !lives, lives)
+				}
+			}
+		}
+	})
+	for _, must := range []string{"uses <nil>", "uses not_granted", "uses session_ended", "activation.begin <nil>", "activation.begin session_needed", "session.end <nil>"} {
+		if seen[must] == 0 {
+			t.Errorf("never saw %q (saw %v)", must, seen)
+		}
 	}
 }
