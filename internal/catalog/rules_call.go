@@ -60,14 +60,25 @@ func (v *rules) call(r *resource, at string, c Call) {
 	if _, err := CompileCriteria(c.Criteria); err != nil {
 		v.add(r, at+".criteria", "criteria_unfit", "The criteria do not compile: "+clip(err.Error(), 300)+".", "Write CEL over status, body and ask, such as body.state == \"approved\".")
 	}
-	v.within(r, at+".timeout", c.Timeout, time.Second, 30*time.Second)
-	v.within(r, at+".retry", c.Retry, 5*time.Second, 10*time.Minute)
-	v.within(r, at+".within", c.Within, 10*time.Second, time.Hour)
+	v.length(r, at, "timeout", c.Timeout, time.Second, 30*time.Second)
+	v.length(r, at, "retry", c.Retry, 5*time.Second, 10*time.Minute)
+	v.length(r, at, "within", c.Within, 10*time.Second, time.Hour)
 	if c.WithinLimit() > maxAttempts*c.RetryEvery() {
 		v.add(r, at+".retry", "retry_unfit", fmt.Sprintf("Asking every %s for %s makes more than %d attempts.", c.RetryEvery(), c.WithinLimit(), maxAttempts), "Ask less often, or for a shorter time.")
 	}
 	if c.Token != nil {
 		v.callToken(r, at+".token", *c.Token)
+	}
+}
+
+// length checks a length of time that stands at a path below the document, where it
+// stands there.
+func (v *rules) length(r *resource, at, field string, d Duration, bounds ...time.Duration) {
+	if r.root.find(at).field(field) == nil {
+		return
+	}
+	if t := time.Duration(d); t < bounds[0] || t > bounds[1] {
+		v.add(r, at+"."+field, "duration_out_of_bounds", fmt.Sprintf("The field %s is %s; it must be from %s to %s.", field, t, bounds[0], bounds[1]), "Choose a length within these, or leave the field out for the default.")
 	}
 }
 

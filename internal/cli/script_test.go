@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LOCKKEEPER_SESSION_FILE", filepath.Join(e.WorkDir, "session.json"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job, "directory": directory},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job, "directory": directory, "desk": desk},
 	})
 }
 
@@ -137,6 +137,9 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.CommandContext(ctx, "lockkeeper", "serve", "--data", ts.MkAbs("data"), "--listen", address, "--directory-secrets", ts.MkAbs("secrets"))
 	if secrets := ts.Getenv("PROVISIONERS"); secrets != "" {
 		cmd.Args = append(cmd.Args, "--provisioners", secrets)
+	}
+	if networks := ts.Getenv("REACH"); networks != "" {
+		cmd.Args = append(cmd.Args, "--reach", networks)
 	}
 	cmd.Args = append(cmd.Args, "--url", "http://"+strings.Replace(address, "127.0.0.1", host, 1))
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))

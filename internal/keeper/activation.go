@@ -420,6 +420,9 @@ func (w *world) checkBy(user string, action lockkeeper.Action, scope lockkeeper.
 	if best.BreakGlass != "" {
 		glass = " by breaking the glass"
 	}
+	if best.Session != "" {
+		glass += ", in one session,"
+	}
 	return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "activated", Until: &end, Because: []lockkeeper.Decision{by, spendable(best, best.Ends)},
 		Sentence: fmt.Sprintf("%s has activated %s at %s%s until %s (%s).", user, best.Role, best.Scope, glass, best.Ends, best.ID)}, best.ID
 }

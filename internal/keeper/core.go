@@ -160,7 +160,7 @@ func (c *core) write(s *step, by Caller, key string, sum lockkeeper.Digest, even
 			return err
 		}
 		s.entries, s.events = append(s.entries, e), append(s.events, ev)
-		s.records = append(s.records, journal.Record{Data: data, Subjects: ev.subjects()})
+		s.records = append(s.records, journal.Record{Data: data, Subjects: e.subjects(ev)})
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper"
 )
@@ -74,6 +75,18 @@ type Entry struct {
 	Used    []used            `json:"used,omitempty"`   // rights that the command rested on, on its first entry
 	Spent   []spend           `json:"spent,omitempty"`  // uses of activations that the command made, on its first entry
 	Body    json.RawMessage   `json:"body"`
+}
+
+// subjects are what the journal finds the entry by: what its event is about, and the
+// activations that its command used.
+func (e Entry) subjects(ev event) []string {
+	out := ev.subjects()
+	for _, x := range e.Spent {
+		if about := activationSubject(x.Activation); !slices.Contains(out, about) {
+			out = append(out[:len(out):len(out)], about)
+		}
+	}
+	return out
 }
 
 // An event is the body of an entry: what happened, and how the state changes by

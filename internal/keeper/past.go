@@ -32,7 +32,7 @@ func (k *Keeper) Past(ctx context.Context, by Caller, at lockkeeper.Moment) (Pas
 	if now.Before(at) {
 		return Past{}, lockkeeper.Invalid.Errorf("moment_ahead", "%s is not over yet.", at).WithNext("Name an instant up to now, such as %s.", now)
 	}
-	p := Past{At: at, w: world{State: newState()}}
+	p := Past{At: at, w: world{State: newState(), atLarge: true, past: true}}
 	var revision Revision
 	err = k.backwards(ctx, "catalog", at, func(e Entry, body event) bool {
 		ev, is := body.(*catalogApplied)
@@ -135,6 +135,11 @@ func (k *Keeper) activeAt(ctx context.Context, into map[string]*Activation, at l
 // and takes it out if it had ended.
 func (k *Keeper) endAt(ctx context.Context, into map[string]*Activation, a *Activation, at lockkeeper.Moment) error {
 	return k.backwards(ctx, activationSubject(a.ID), at, func(e Entry, body event) bool {
+		for _, x := range e.Spent {
+			if x.Activation == a.ID {
+				a.Used++
+			}
+		}
 		switch ev := body.(type) {
 		case *activationEnded:
 			delete(into, a.ID)

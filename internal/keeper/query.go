@@ -52,6 +52,7 @@ func (k *Keeper) Can(by Caller, user string, action lockkeeper.Action, scope loc
 		if _, err := w.may(by, lockkeeper.ReadAccess, scope, now); err != nil {
 			return lockkeeper.Decision{}, err
 		}
+		w = *w.everywhere()
 	} else {
 		w = *w.in(by)
 	}

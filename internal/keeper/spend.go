@@ -91,7 +91,7 @@ func (a *Activation) spent() bool { return a.Uses > 0 && a.Used >= a.Uses }
 // whoever decides: in the session that it is bound to, and with a use left, unless it
 // was used for that already.
 func (w *world) gives(a *Activation) bool {
-	if a.Session != "" && a.Session != w.sitting {
+	if a.Session != "" && a.Session != w.sitting && !w.atLarge {
 		return false
 	}
 	return !a.spent() || w.going != "" && slices.Contains(a.Gave, w.going)
@@ -122,7 +122,7 @@ func (w *world) goesOnFor(a *Activation, now lockkeeper.Moment) bool {
 // overBy says why an activation with uses or a session has ended before its time; "":
 // it has not.
 func (w *world) overBy(a *Activation, now lockkeeper.Moment) (status, why string) {
-	if a.Session != "" {
+	if a.Session != "" && !w.past {
 		if s := w.Sessions[a.Session]; s == nil || s.User != a.User || w.sessionOver(s, now) != "" {
 			return activationSignedOut, "The session that began it has ended."
 		}
@@ -143,6 +143,14 @@ func (w *world) sat(session string) *world {
 	}
 	other := *w
 	other.sitting = session
+	return &other
+}
+
+// everywhere is the world in which it is asked who could: a reader of the answer must
+// not be told less than there is because he sits in another session.
+func (w *world) everywhere() *world {
+	other := *w
+	other.atLarge = true
 	return &other
 }
 

@@ -469,3 +469,49 @@ func TestBoundSessions(t *testing.T) {
 		}
 	}
 }
+
+// Whoever asks who can is told of what is bound to a session, and of how often it was
+// used, now and about the past.
+func TestBoundIsSeen(t *testing.T) {
+	ctx := context.Background()
+	k, later, apply := withConsole(t)
+	apply("name: use, role: user, scope: /projects/p", "name: use, role: user, scope: /projects/p, bound: session, uses: 2")
+	code, err := k.Invite(ctx, Caller{User: "dora"}, "ann")
+	must(t, err)
+	must(t, k.Enrol(ctx, "ann", code, "a long password of ann"))
+	secret, _, err := k.SignIn(ctx, "ann", "a long password of ann", "")
+	must(t, err)
+	sat, err := k.Authenticate(secret)
+	must(t, err)
+	r, err := k.RequestActivation(ctx, sat, "", OpenRequest{Role: "user", Scope: "/projects/p", For: time.Hour, Reason: "why"})
+	must(t, err)
+	_, err = k.BeginActivation(ctx, sat, r)
+	must(t, err)
+	seen := func(n int) {
+		t.Helper()
+		list, err := k.WhoCan(Caller{User: "dora"}, lockkeeper.UseIdentities, consoleScope)
+		must(t, err)
+		p, err := k.Past(ctx, Caller{User: "dora"}, k.now())
+		must(t, err)
+		then := p.WhoCan(lockkeeper.UseIdentities, consoleScope)
+		if len(list) != n || len(then) != n {
+			t.Errorf("%d and %d of %d are told: %v %v", len(list), len(then), n, list, then)
+		}
+		d, err := k.Can(Caller{User: "dora"}, "ann", lockkeeper.UseIdentities, consoleScope)
+		if must(t, err); d.Passed(k.now()) != (n > 0) {
+			t.Errorf("dora is told %s", d.Sentence)
+		}
+		d, err = k.Can(Caller{User: "ann"}, "ann", lockkeeper.UseIdentities, consoleScope)
+		if must(t, err); d.Passed(k.now()) {
+			t.Errorf("ann is told elsewhere: %s", d.Sentence)
+		}
+	}
+	seen(1)
+	for range 2 {
+		later(time.Second)
+		_, err = k.IssueToken(ctx, sat, "p", "console", console)
+		must(t, err)
+	}
+	later(time.Second)
+	seen(0)
+}

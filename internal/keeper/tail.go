@@ -23,7 +23,7 @@ func (k *Keeper) WhoCan(by Caller, action lockkeeper.Action, scope lockkeeper.Sc
 	}
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	w = world{State: k.state, rules: rules}
+	w = world{State: k.state, rules: rules, atLarge: true}
 	return w.whoCan(action, scope, now), nil
 }
 

@@ -63,6 +63,8 @@ type world struct {
 	spends  *[]spend // collects the uses that the command being decided makes; nil: it is only asked about
 	sitting string   // the session that decides: what is bound to another one gives nothing
 	going   string   // what is decided about, which may go on by a use that was made for it
+	atLarge bool     // it is asked who could at all: what is bound to any session that lives counts
+	past    bool     // it is asked about the past, of which no session is known: what was not written down as ended was alive
 }
 
 // A spelling is a decision and the digest of its canonical bytes.
