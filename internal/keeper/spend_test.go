@@ -124,8 +124,12 @@ func TestUsesAsked(t *testing.T) {
 	want(t, do("ann", asked("r-0", 1001), 0), "uses_malformed")
 	must(t, do("ann", asked("r-1", 1), 0))
 	must(t, do("ann", asked("r-2", 0), 0))
-	if c.Requests["r-1"].Digest == c.Requests["r-2"].Digest {
-		t.Error("the digest does not hold the uses")
+	for name, change := range map[string]func(*Request){"uses": func(r *Request) { r.Uses = 2 }, "bound": func(r *Request) { r.Bound = true }} {
+		other := c.Requests["r-1"].clone()
+		change(other)
+		if digest, err := other.digest(); err != nil || digest == c.Requests["r-1"].Digest {
+			t.Errorf("the digest does not hold %s", name)
+		}
 	}
 	for _, id := range []string{"r-1", "r-2"} {
 		must(t, do("bob", c.approval(id), 0))
@@ -514,4 +518,95 @@ func TestBoundIsSeen(t *testing.T) {
 	}
 	later(time.Second)
 	seen(0)
+}
+
+// A credential is a use, and the account that it opens lasts until the activation ends:
+// after the last one there is no other, and nothing is taken away.
+func TestCredentialIsAUse(t *testing.T) {
+	c, do := accessCore(t, "patience: 2h, approvals", "patience: 2h, uses: 1, approvals", "<deny>", provisioned)
+	activated(t, c, do, "1", "/projects/p", 0)
+	for id, d := range c.Duties {
+		if d.Terms.Kind() != "postgresql" {
+			continue
+		}
+		must(t, do("", beginEffect{id, 1, GrantVerb, 30 * time.Second}, 0))
+		must(t, do("", endEffect{Duty: id, Attempt: 1}, time.Second))
+	}
+	ask := handCredential{Activation: "a-1", Kind: "postgresql"}
+	must(t, do("ann", ask, 2*time.Second))
+	want(t, do("ann", ask, 3*time.Second), "uses_spent")
+	want(t, do("ann", uses{}, 3*time.Second), "not_granted")
+	must(t, do("", sweep{}, 4*time.Second))
+	if a := c.Activations["a-1"]; a == nil || !c.lives(a, began.Add(4*time.Second)) {
+		t.Error("the account's activation is over with its last use")
+	}
+}
+
+// To make an activation longer gives it no more uses.
+func TestLongerIsNoMoreUses(t *testing.T) {
+	c, do := accessCore(t, "longest: <longest>, patience: 2h, approvals", "longest: 2h, patience: 2h, uses: 2, approvals")
+	must(t, do("ann", asks("r-1"), 0))
+	must(t, do("bob", c.approval("r-1"), 0))
+	must(t, do("ann", beginActivation{"r-1", "a-1"}, 0))
+	must(t, do("ann", uses{}, time.Second))
+	must(t, do("ann", extendActivation{ID: "r-2", Activation: "a-1", For: 10 * time.Minute, Reason: "why"}, time.Second))
+	must(t, do("bob", c.approval("r-2"), time.Second))
+	must(t, do("ann", beginActivation{"r-2", ""}, time.Second))
+	if a := c.Activations["a-1"]; a.Uses != 2 || a.Used != 1 || len(a.Extended) != 1 {
+		t.Errorf("%+v", a)
+	}
+	must(t, do("ann", uses{}, time.Second))
+	want(t, do("ann", uses{}, time.Second), "not_granted")
+}
+
+// A rule that binds since makes no activation longer that is bound to nothing, and
+// breaking the glass keeps to the same bounds.
+func TestBoundSince(t *testing.T) {
+	c, do := accessCore(t, "longest: <longest>", "longest: 2h")
+	c.signs(t, "ann", "s-1", 0)
+	must(t, c.sitsAs(t, "ann", "s-1", asks("r-1"), 0))
+	must(t, do("bob", c.approval("r-1"), 0))
+	must(t, c.sitsAs(t, "ann", "s-1", beginActivation{"r-1", "a-1"}, 0))
+	c.rules = accessLawOf(t, "longest: <longest>", "longest: 2h, bound: session")
+	must(t, c.sitsAs(t, "ann", "s-1", extendActivation{ID: "r-2", Activation: "a-1", For: 10 * time.Minute, Reason: "why"}, time.Second))
+	must(t, do("bob", c.approval("r-2"), time.Second))
+	want(t, c.sitsAs(t, "ann", "s-1", beginActivation{"r-2", ""}, time.Second), "session_other")
+
+	glass := accessLawOf(t, "longest: <longest>", "longest: 2h, uses: 1, bound: session, breakGlass: {reviewers: {groups: [leads]}}")
+	c.rules = glass
+	broken := breakGlass{Request: "r-9", Activation: "a-9", Review: "v-9", Role: "operator", Scope: "/projects/p", For: time.Hour, Reason: "fire"}
+	want(t, do("ann", broken, time.Second), "session_needed")
+	must(t, c.sitsAs(t, "ann", "s-1", broken, time.Second))
+	if a := c.Activations["a-9"]; a.Session != "s-1" || a.Uses != 1 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A run on a CI platform is in nobody's session, also while its initiator sits in his
+// and decides about it.
+func TestRunsAreInNoSession(t *testing.T) {
+	c := deployCore(t, rulesWith("<more>", `---
+{kind: User, name: fay, ids: [{provider: github, id: "1005"}]}
+---
+{kind: Role, name: starter, actions: [deployments/start]}
+---
+{kind: Assignment, name: fay, role: starter, principal: user:fay, scope: /projects/payments, eligible: true}
+---
+{kind: ActivationRule, name: starters, role: starter, scope: /projects/payments, bound: session}
+`))
+	c.signs(t, "fay", "s-1", 0)
+	must(t, c.sitsAs(t, "fay", "s-1", openRequest{ID: "r-1", Role: "starter", Scope: "/projects/payments", For: time.Hour, Reason: "why"}, 0))
+	must(t, c.sitsAs(t, "fay", "s-1", beginActivation{"r-1", "a-1"}, 0))
+	must(t, c.record(c.job("1", "10", "", "1001", 0), 0))
+	if err := c.open("d-1", c.job("2", "11", "production", "1005", 0), "production", 0); err == nil {
+		t.Error("a run started with what is bound to a session")
+	}
+	must(t, c.open("d-2", c.job("3", "12", "production", "1001", 0), "production", 0))
+	d := c.Deployments["d-2"].clone()
+	d.Initiators[0].Account = "1005"
+	for _, i := range c.sat("s-1").initiators(d, began.Add(time.Second)) {
+		if i.User != "fay" || i.Right.Passed(began.Add(time.Second)) {
+			t.Errorf("%s: %s", i.User, i.Right.Sentence)
+		}
+	}
 }
