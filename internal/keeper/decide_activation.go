@@ -250,7 +250,6 @@ func (c decideRequest) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return nil, nil, err
 	}
 	w.rest(by.User, lockkeeper.ApproveActivations, "", r.Scope, ballot.Right)
-	w.spend(mine.Activation, "")
 	if !c.Approve {
 		return []event{&requestClosed{ID: r.ID, Status: requestDenied, User: by.User, Reason: c.Comment, Revision: w.Revision.Number}}, opened{r.ID}, nil
 	}

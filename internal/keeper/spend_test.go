@@ -610,3 +610,31 @@ func TestRunsAreInNoSession(t *testing.T) {
 		}
 	}
 }
+
+// An approval is a use, and so is a denial; what was approved stays approved when no use
+// is left.
+func TestVoteIsAUse(t *testing.T) {
+	for _, more := range []string{"", ", bound: session"} {
+		c, do := accessCore(t, "role: access-approver, principal: group:leads, scope: /}", "role: access-approver, principal: group:leads, scope: /, eligible: true}",
+			"<strict>", "---\n{kind: ActivationRule, name: deciders, role: access-approver, scope: /, uses: 2"+more+"}\n")
+		c.signs(t, "bob", "s-bob", 0)
+		bob := func(cmd command, at time.Duration) error { return c.sitsAs(t, "bob", "s-bob", cmd, at) }
+		must(t, bob(openRequest{ID: "r-b", Role: "access-approver", Scope: "/", For: time.Hour, Reason: "why"}, 0))
+		must(t, bob(beginActivation{"r-b", "a-b"}, 0))
+		for _, id := range []string{"r-1", "r-2", "r-3"} {
+			must(t, do("ann", asks(id), time.Second))
+		}
+		must(t, bob(c.approval("r-1"), time.Second))
+		deny := c.approval("r-2")
+		deny.Approve = false
+		must(t, bob(deny, time.Second))
+		if a := c.Activations["a-b"]; a.Used != 2 || c.lives(a, began.Add(time.Second)) {
+			t.Errorf("after two verdicts: %+v", a)
+		}
+		if err := bob(c.approval("r-3"), time.Second); err == nil {
+			t.Error("a third verdict with two uses")
+		}
+		must(t, do("", sweep{}, 2*time.Second))
+		must(t, do("ann", beginActivation{"r-1", "a-1"}, 2*time.Second))
+	}
+}
