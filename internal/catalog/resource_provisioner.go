@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -19,7 +21,19 @@ type Provisioner struct {
 	SSH        *SSH             `json:"ssh,omitempty"`
 	Webhook    *Webhook         `json:"webhook,omitempty"`
 	Azure      *AzureRole       `json:"azure,omitempty"`
+	Drift      string           `json:"drift,omitempty"` // what happens where the target differs from what activations give: alert (the default), repair or revoke
+	Known      []string         `json:"known,omitempty"` // accounts that hold it besides, rightly: roles of PostgreSQL, or object ids of Azure
 }
+
+// What happens where a target differs from what activations give.
+const (
+	AlertDrift  = "alert"  // somebody is told
+	RepairDrift = "repair" // what was taken away there is granted again; what Lockkeeper had granted and should be away is taken away
+	RevokeDrift = "revoke" // an activation whose account was changed there ends; what Lockkeeper had granted and should be away is taken away
+)
+
+// OnDrift is what happens where the target differs.
+func (p Provisioner) OnDrift() string { return cmp.Or(p.Drift, AlertDrift) }
 
 // A PostgreSQL makes a role with a login of its own for each activation, and drops
 // it at the end. The secret is the URL of the database, of a role that may create
@@ -54,22 +68,37 @@ type AzureRole struct {
 	Principals     []AzurePrincipal `json:"principals"`     // who is who in the directory
 }
 
-// An AzurePrincipal says which account of the directory a user has.
+// An AzurePrincipal says which account of the directory a user has, or which service
+// principal trusts the tokens of an identity: one of the two.
 type AzurePrincipal struct {
-	User string `json:"user"`
-	ID   string `json:"id"` // object id
+	User     string `json:"user,omitempty"`
+	Identity string `json:"identity,omitempty"` // PROJECT/NAME: runs of its stages that activate the role open it for this account
+	ID       string `json:"id"`                 // object id; of a service principal, not of its application
 }
 
 // For is the provisioner as it concerns one user: that others come and go changes
 // nothing for him.
 func (p Provisioner) For(user string) Provisioner {
+	return p.only(func(a AzurePrincipal) bool { return a.User == user && user != "" })
+}
+
+// ForIdentities is the provisioner as it concerns a run that may obtain some
+// identities, each written PROJECT/NAME.
+func (p Provisioner) ForIdentities(identities []string) Provisioner {
+	return p.only(func(a AzurePrincipal) bool { return slices.Contains(identities, a.Identity) })
+}
+
+// only is what is granted, and to whom of those that it names: what happens on drift,
+// and who else may hold it, says nothing about that.
+func (p Provisioner) only(who func(AzurePrincipal) bool) Provisioner {
+	p.Drift, p.Known = "", nil
 	if p.Azure == nil {
 		return p
 	}
 	a := *p.Azure
 	a.Principals = nil
 	for _, one := range p.Azure.Principals {
-		if one.User == user {
+		if who(one) {
 			a.Principals = append(a.Principals, one)
 		}
 	}

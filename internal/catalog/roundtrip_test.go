@@ -76,7 +76,7 @@ func drawDocuments(t *rapid.T) string {
 			doc("kind: Freeze\nname: f%d\nscope: /projects/p%d\nfrom: 2026-12-20T00:00:00.%03d+01:00\nuntil: 2027-01-04T00:00:00Z\nreason: r", p, p, rapid.IntRange(0, 999).Draw(t, "ms"))
 		}
 		if rapid.Bool().Draw(t, "provisioner") {
-			doc("kind: Provisioner\nname: q%d\nrole: own\nscope: /projects/p%d\n%s", p, p, rapid.SampledFrom([]string{"postgresql: {roles: [a b, c]}", "ssh: {principals: [ops], lifetime: 2m, extensions: [permit-pty]}", "webhook: {url: 'https://h.example.com/x', private: true}",
+			doc("kind: Provisioner\nname: q%d\nrole: own\nscope: /projects/p%d\n%s", p, p, rapid.SampledFrom([]string{"postgresql: {roles: [a b, c]}\ndrift: repair\nknown: [app, 'two words']", "ssh: {principals: [ops], lifetime: 2m, extensions: [permit-pty]}", "webhook: {url: 'https://h.example.com/x', private: true}",
 				"azure: {tenant: 11111111-1111-4111-8111-111111111111, client: 22222222-2222-4222-8222-222222222222, resource: /subscriptions/33333333-3333-4333-8333-333333333333, roleDefinition: 0b5fe924-9a61-425c-96af-cfe6e287ca2d, principals: [{user: u0, id: 44444444-4444-4444-8444-444444444444}]}"}).Draw(t, "system"))
 		}
 		doc("kind: Assignment\nname: a%d\nrole: own\nprincipal: %s\nscope: /projects/p%d/environments/e\ndeny: %v", p, rapid.SampledFrom([]string{"user:u0", "group:outer"}).Draw(t, "principal"), p, rapid.Bool().Draw(t, "deny"))

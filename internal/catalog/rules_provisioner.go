@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ const (
 	maxPrincipalName = 64
 
 	maxAzurePrincipals = 500
+	maxKnown           = 500
 )
 
 // worseThanRoles are roles of PostgreSQL through which one reaches the machine
@@ -44,8 +46,36 @@ func (v *rules) provisioner(r *resource, p *Provisioner) {
 		kinds++
 		v.azureRole(r, *p.Azure)
 	}
+	v.drift(r, p)
 	if kinds != 1 {
 		v.add(r, "name", "provisioner_unfit", fmt.Sprintf("The provisioner %s is of %d kinds; it must be of exactly one.", name(p.Name), kinds), "Write one of postgresql, ssh, webhook and azure.")
+	}
+}
+
+// drift checks what is said about what targets hold besides.
+func (v *rules) drift(r *resource, p *Provisioner) {
+	actions := []string{AlertDrift, RepairDrift, RevokeDrift}
+	switch {
+	case p.Drift == "":
+	case p.SSH != nil:
+		v.add(r, "drift", "drift_unseen", "Of certificates nothing can be seen at a host, so that nothing can be done about it.", "Leave drift out.")
+	case !slices.Contains(actions, p.Drift):
+		v.add(r, "drift", "value_unknown", name(p.Drift)+" is none of "+strings.Join(actions, ", ")+".", v.problems.suggest(p.Drift, actions, "Write one of them."))
+	}
+	if len(p.Known) == 0 {
+		return
+	}
+	v.bounded(r, "known", len(p.Known), maxKnown)
+	for i, account := range p.Known {
+		at := fmt.Sprintf("known[%d]", i)
+		switch {
+		case p.PostgreSQL == nil && p.Azure == nil:
+			v.add(r, at, "drift_unseen", "Who else holds it can be seen of PostgreSQL and of Azure only.", "Leave known out.")
+		case p.Azure != nil && !directoryID.MatchString(account):
+			v.add(r, at, "id_unfit", name(account)+" is no id such as Azure has.", "Write the object id of the account in the directory.")
+		case account == "" || len(account) > maxIdentifier || strings.HasPrefix(account, "lk_"):
+			v.add(r, at, "name_unfit", fmt.Sprintf("A role of PostgreSQL has a name of 1 to %d bytes, and those that begin with lk_ are Lockkeeper's own.", maxIdentifier), "Write its name as the database spells it.")
+		}
 	}
 }
 
@@ -101,14 +131,22 @@ func (v *rules) azureRole(r *resource, a AzureRole) {
 	seen := map[string]bool{}
 	for i, p := range a.Principals {
 		at := fmt.Sprintf("azure.principals[%d]", i)
-		v.reference(r, at+".user", Key{Kind: UserKind, Name: p.User})
+		project, identity, _ := strings.Cut(p.Identity, "/")
+		switch {
+		case p.Identity == "":
+			v.reference(r, at+".user", Key{Kind: UserKind, Name: p.User})
+		case p.User != "" || project == "" || identity == "":
+			v.add(r, at, "principal_unfit", "An account is a user's, or that of an identity written PROJECT/NAME, and not both.", "Write user: NAME or identity: PROJECT/NAME.")
+		default:
+			v.reference(r, at+".identity", Key{Kind: IdentityKind, Project: project, Name: identity})
+		}
 		switch {
 		case !directoryID.MatchString(p.ID):
-			v.add(r, at+".id", "id_unfit", name(p.ID)+" is no id such as Azure has.", "Write the object id of the user in the directory.")
-		case seen[p.User] || seen[p.ID]:
-			v.add(r, at, "duplicate", "Two entries name the same user or the same account.", "Give each user one account, and each account one user.")
+			v.add(r, at+".id", "id_unfit", name(p.ID)+" is no id such as Azure has.", "Write the object id of the user, or of the service principal, in the directory.")
+		case seen["user "+p.User+" "+p.Identity] || seen[p.ID]:
+			v.add(r, at, "duplicate", "Two entries name the same user, identity or account.", "Give each one account, and each account one of them.")
 		}
-		seen[p.User], seen[p.ID] = true, true
+		seen["user "+p.User+" "+p.Identity], seen[p.ID] = true, true
 	}
 }
 
@@ -118,6 +156,8 @@ func (w *weakening) provisioner(a Provisioner, was bool, b Provisioner) {
 		return
 	}
 	w.when(a.Role != b.Role || a.Scope != b.Scope, "it is opened by activations of %s at %s or above", b.Role, b.Scope)
+	w.when(a.OnDrift() != b.OnDrift() && b.OnDrift() != RevokeDrift, "on drift it is to %s instead of %s", b.OnDrift(), a.OnDrift())
+	w.more("%s may hold it besides, and nobody is told", a.Known, b.Known)
 	switch {
 	case a.PostgreSQL != nil && b.PostgreSQL != nil:
 		w.more("its logins are members of %s", a.PostgreSQL.Roles, b.PostgreSQL.Roles)
@@ -138,6 +178,6 @@ func (w *weakening) azureRole(a, b AzureRole) {
 	w.when(a.Resource != b.Resource && !strings.HasPrefix(b.Resource, a.Resource+"/"), "it is about %s instead of %s", b.Resource, a.Resource)
 	w.when(a.RoleDefinition != b.RoleDefinition, "another role is assigned: %s", b.RoleDefinition)
 	for _, p := range b.Principals {
-		w.when(!slices.Contains(a.Principals, p), "%s has the account %s of the directory", p.User, p.ID)
+		w.when(!slices.Contains(a.Principals, p), "%s has the account %s of the directory", cmp.Or(p.User, p.Identity), p.ID)
 	}
 }
