@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
 
@@ -29,6 +31,7 @@ import (
 // somebody holds already may act for some minutes more.
 type azureRoles struct {
 	assertion func(e keeper.Effect, audience string) (string, error)
+	reading   func(provisioner, audience string) (string, error) // for scans
 	cloud     AzureCloud
 }
 
@@ -53,7 +56,7 @@ func newAzureRoles(k *keeper.Keeper, cloud AzureCloud) *azureRoles {
 	if cloud.Management == "" {
 		cloud.Management = "https://management.azure.com"
 	}
-	return &azureRoles{k.Assertion, cloud}
+	return &azureRoles{k.Assertion, k.ReadingAssertion, cloud}
 }
 
 // client follows nowhere: what is signed or fetched is for one address. The cloud is
@@ -70,16 +73,23 @@ func (c AzureCloud) client() *http.Client {
 	})
 }
 
-// assignment is the path of the assignment of a duty. Its name is a UUID of version
-// 8 (RFC 9562) out of the target's digest.
+// assignment is the path of the assignment of a duty.
 func assignment(a Account) string {
-	b, err := hex.DecodeString(a.Target.Hex()[:32])
-	if err != nil || len(b) != 16 {
+	name := assignmentName(a.Target)
+	if name == "" {
 		return ""
 	}
-	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80
-	name := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-	return a.Terms.Azure.Resource + "/providers/Microsoft.Authorization/roleAssignments/" + name
+	return assignmentPathOf(a.Terms, name)
+}
+
+// digestBytes are the first 16 bytes of a digest.
+func digestBytes(d lockkeeper.Digest) ([]byte, error) {
+	text := d.Hex()
+	b, err := hex.DecodeString(text[:min(32, len(text))])
+	if err == nil && len(b) != 16 {
+		err = errors.New("the digest is short")
+	}
+	return b, err
 }
 
 // roleAssignment is what ARM takes and gives.
@@ -103,6 +113,9 @@ func (z *azureRoles) Grant(ctx context.Context, a Account) error {
 	subscription := strings.Join(strings.SplitN(terms.Resource, "/", 4)[:3], "/")
 	ask.Properties.RoleDefinitionID = subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + terms.RoleDefinition
 	ask.Properties.PrincipalID, ask.Properties.PrincipalType = terms.Principals[0].ID, "User"
+	if terms.Principals[0].Identity != "" {
+		ask.Properties.PrincipalType = "ServicePrincipal"
+	}
 	ask.Properties.Description = "lockkeeper " + a.Provisioner
 	body, err := json.Marshal(ask)
 	if err != nil {
@@ -145,6 +158,11 @@ func (z *azureRoles) Verify(ctx context.Context, a Account) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return assignmentThere(status, answer)
+}
+
+// assignmentThere is what ARM answers about one assignment.
+func assignmentThere(status int, answer []byte) (bool, error) {
 	switch status {
 	case http.StatusOK:
 		return true, nil
@@ -186,12 +204,17 @@ func plainCode(s string) bool {
 
 // call asks ARM about the assignment.
 func (z *azureRoles) call(ctx context.Context, method string, a Account, body []byte) (int, []byte, error) {
-	bearer, err := z.token(ctx, a)
+	bearer, err := z.token(ctx, a, func() (string, error) { return z.assertion(keeper.Effect{Duty: a.Duty}, azureAudience) })
 	if err != nil {
 		return 0, nil, err
 	}
+	return z.arm(ctx, method, z.cloud.Management+assignment(a)+"?api-version="+azureAPI, bearer, body)
+}
+
+// arm makes one call of ARM.
+func (z *azureRoles) arm(ctx context.Context, method, address, bearer string, body []byte) (int, []byte, error) {
 	return z.patiently(ctx, func() (*http.Request, error) {
-		req, err := http.NewRequestWithContext(ctx, method, z.cloud.Management+assignment(a)+"?api-version="+azureAPI, bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 		if err != nil {
 			return nil, err
 		}
@@ -204,8 +227,8 @@ func (z *azureRoles) call(ctx context.Context, method string, a Account, body []
 }
 
 // token exchanges our assertion for the application's token.
-func (z *azureRoles) token(ctx context.Context, a Account) (string, error) {
-	assertion, err := z.assertion(keeper.Effect{Duty: a.Duty}, azureAudience)
+func (z *azureRoles) token(ctx context.Context, a Account, made func() (string, error)) (string, error) {
+	assertion, err := made()
 	if err != nil {
 		return "", &Failure{"assertion_missing", "Lockkeeper made no assertion for the directory.", true}
 	}
@@ -252,7 +275,7 @@ func (z *azureRoles) patiently(ctx context.Context, ask func() (*http.Request, e
 		if err != nil {
 			return 0, nil, unreachable(ctx, err)
 		}
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxPage))
 		resp.Body.Close()
 		if err != nil {
 			return 0, nil, unreachable(ctx, err)

@@ -1,12 +1,15 @@
 package effect
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,10 +42,13 @@ type fakeCloud struct {
 	how    map[string][]string       // by method: what the next calls meet
 	tokens int
 	wrong  []string
+	scopes map[string]string // of what was assigned by hand, by name
+	hidden map[string]bool   // that lists do not show
+	kind   string            // of the principal that is expected; "": User
 }
 
 func clouded(t *testing.T) *fakeCloud {
-	c := &fakeCloud{t: t, has: map[string]roleAssignment{}, how: map[string][]string{}}
+	c := &fakeCloud{t: t, has: map[string]roleAssignment{}, how: map[string][]string{}, scopes: map[string]string{}, hidden: map[string]bool{}}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(c.Close)
 	return c
@@ -69,8 +75,12 @@ func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.directory(w, r)
 		return
 	}
+	if r.Method == http.MethodGet && r.URL.Path == azureGroup+"/providers/Microsoft.Authorization/roleAssignments" {
+		c.list(w, r)
+		return
+	}
 	name := assignmentPath.FindStringSubmatch(r.URL.Path)
-	if name == nil || r.URL.RawQuery != "api-version=2022-04-01" || r.Header.Get("Authorization") != fmt.Sprintf("Bearer token-%d", c.tokens) {
+	if name == nil || r.URL.RawQuery != "api-version=2022-04-01" || !c.bearer(r) {
 		c.wrong = append(c.wrong, r.Method+" "+r.URL.String())
 		armError(w, http.StatusUnauthorized, "AuthenticationFailed")
 		return
@@ -110,7 +120,7 @@ func (c *fakeCloud) arm(w http.ResponseWriter, r *http.Request, name string) {
 	case http.MethodPut:
 		data, _ := io.ReadAll(r.Body)
 		var ask roleAssignment
-		if err := json.Unmarshal(data, &ask); err != nil || ask.Properties.RoleDefinitionID != azureSubscription+"/providers/Microsoft.Authorization/roleDefinitions/"+azureDefinition || ask.Properties.PrincipalID != azureUser || ask.Properties.PrincipalType != "User" {
+		if err := json.Unmarshal(data, &ask); err != nil || ask.Properties.RoleDefinitionID != azureSubscription+"/providers/Microsoft.Authorization/roleDefinitions/"+azureDefinition || ask.Properties.PrincipalID != azureUser || ask.Properties.PrincipalType != cmp.Or(c.kind, "User") {
 			c.wrong = append(c.wrong, string(data))
 		}
 		c.has[name], was = ask, ask
@@ -132,6 +142,72 @@ func (c *fakeCloud) arm(w http.ResponseWriter, r *http.Request, name string) {
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(map[string]any{"properties": map[string]any{"roleDefinitionId": "/providers/Microsoft.Authorization/roleDefinitions/" + azureDefinition, "principalId": was.Properties.PrincipalID, "principalType": "User", "scope": azureGroup},
 		"id": r.URL.Path, "type": "Microsoft.Authorization/roleAssignments", "name": name})
+}
+
+// bearer reports whether a call shows a token that the directory gave.
+func (c *fakeCloud) bearer(r *http.Request) bool {
+	var n int
+	_, err := fmt.Sscanf(r.Header.Get("Authorization"), "Bearer token-%d", &n)
+	return err == nil && n >= 1 && n <= c.tokens
+}
+
+// list answers as ARM does to roleAssignments?$filter=atScope(): what is assigned at the
+// resource and above, in pages of one.
+func (c *fakeCloud) list(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if q.Get("api-version") != "2022-04-01" || q.Get("$filter") != "atScope()" || !c.bearer(r) {
+		c.wrong = append(c.wrong, "list "+r.URL.String())
+		armError(w, http.StatusUnauthorized, "AuthenticationFailed")
+		return
+	}
+	at := 0
+	fmt.Sscan(q.Get("$skipToken"), &at)
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(c.has)), func(n string) bool { return c.hidden[n] })
+	page := map[string]any{"value": []any{}}
+	if at < len(names) {
+		name := names[at]
+		scope := cmp.Or(c.scopes[name], azureGroup)
+		page["value"] = []any{map[string]any{"properties": map[string]any{"roleDefinitionId": azureSubscription + "/providers/Microsoft.Authorization/roleDefinitions/" + azureDefinition,
+			"principalId": c.has[name].Properties.PrincipalID, "principalType": "User", "scope": scope},
+			"id": scope + "/providers/Microsoft.Authorization/roleAssignments/" + name, "type": "Microsoft.Authorization/roleAssignments", "name": name}}
+		if at+1 < len(names) {
+			page["nextLink"] = fmt.Sprintf("%s%s?api-version=2022-04-01&$filter=atScope()&$skipToken=%d", c.URL, r.URL.Path, at+1)
+		}
+	}
+	json.NewEncoder(w).Encode(page)
+}
+
+// put assigns the role by hand, under a name.
+func (c *fakeCloud) put(name, principal, scope string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var a roleAssignment
+	a.Properties.PrincipalID = principal
+	c.has[name], c.scopes[name] = a, scope
+}
+
+func (c *fakeCloud) drop(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.has, name)
+}
+
+func (c *fakeCloud) hide(name string, yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden[name] = yes
+}
+
+// ours is the name of what is assigned under one of Lockkeeper's names; "" for none.
+func (c *fakeCloud) ours() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range c.has {
+		if assignmentPath.MatchString(azureGroup + "/providers/Microsoft.Authorization/roleAssignments/" + name) {
+			return name
+		}
+	}
+	return ""
 }
 
 func armError(w http.ResponseWriter, status int, code string) {

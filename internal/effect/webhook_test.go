@@ -60,6 +60,13 @@ func (s *service) count() int {
 	return n
 }
 
+// forget is what somebody does at the service by hand.
+func (s *service) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.has)
+}
+
 func (s *service) asked(verb string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

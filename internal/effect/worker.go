@@ -48,6 +48,9 @@ type Options struct {
 	Local   bool          // nobody but this machine reaches the server: webhooks may go to loopback addresses
 	Log     *slog.Logger  // default: discard
 	Longest time.Duration // of one effect, 1s to 2m; default 30s
+	// ScanEvery is how often each target is read for what differs from what the journal
+	// says; default 5m.
+	ScanEvery time.Duration
 
 	Azure AzureCloud // default: the public cloud
 
@@ -83,6 +86,9 @@ func New(o Options) *Worker {
 	if o.Longest <= 0 {
 		o.Longest = defaultLongest
 	}
+	if o.ScanEvery <= 0 {
+		o.ScanEvery = defaultScanEvery
+	}
 	w := &Worker{Options: o, busy: make(chan struct{}, atOnce), flying: map[string]bool{}}
 	secrets := secrets{o.Secrets}
 	w.ssh, w.database = &sshAuthority{secrets}, &database{secrets}
@@ -96,6 +102,7 @@ func New(o Options) *Worker {
 // at work any more. What it leaves undone is in the journal.
 func (w *Worker) Run(ctx context.Context) {
 	defer w.working.Wait()
+	w.working.Go(func() { w.scanning(ctx) })
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {

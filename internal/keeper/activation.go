@@ -78,6 +78,9 @@ type Activation struct {
 	Finished lockkeeper.Moment `json:"finished,omitzero"` // when a deployment of that job ended
 	// BreakGlass is the review that is owed for it, if nobody approved it.
 	BreakGlass string `json:"break_glass,omitempty"`
+	// Modified is when it was first seen that what it opened was changed at the target,
+	// past Lockkeeper. It stays, also when that was mended.
+	Modified lockkeeper.Moment `json:"externally_modified,omitzero"`
 	// Under are the activations that the approvals of it were given under.
 	Under []string `json:"under,omitempty"`
 

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,6 +64,7 @@ type survey struct {
 	habits   access.Habits
 	signedIn map[string]lockkeeper.Moment
 	accounts map[string]lockkeeper.Moment // since when each has its account
+	drifted  map[string][]Drift           // what differs at targets, by provisioner
 }
 
 func (k *Keeper) survey(ctx context.Context, days int) (survey, error) {
@@ -73,6 +75,7 @@ func (k *Keeper) survey(ctx context.Context, days int) (survey, error) {
 	for user, at := range k.state.SignedIn {
 		s.signedIn[user] = at
 	}
+	s.drifted = maps.Clone(k.state.Drifted)
 	enters := map[string]bool{}
 	for user, a := range k.state.Accounts {
 		enters[user], s.accounts[user] = a.Credential != "", a.Since

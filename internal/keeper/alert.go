@@ -25,6 +25,7 @@ type Alert struct {
 
 // The kinds of alert, and how severe each is.
 var alertKinds = map[string]string{
+	"assigned_outside": "high", "changed_outside": "high", "left_over": "high",
 	"administrators_many": "high", "quorum_missing": "high", "persons_many": "high",
 	"unused": "medium", "stale_account": "medium", "standing_privileged": "medium",
 	"activated_often": "low", "duplicate": "low", "empty_group": "low",
@@ -97,6 +98,7 @@ func (k *Keeper) alerts(ctx context.Context, t Thresholds) ([]Alert, error) {
 	w.accounts(t)
 	w.assignments(t)
 	w.structure()
+	w.outside()
 	if err := k.activatedOften(ctx, w, t); err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func glassOf(d demands) (glass, error) {
 func (c breakGlass) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
 	d := w.demandsOn(c.Role, c.Scope)
 	r := Request{ID: c.Request, User: by.User, Persons: w.persons(by.User), Role: c.Role, Actions: w.rules.Access.RoleActions(c.Role), Scope: c.Scope, For: c.For,
-		Reason: strings.TrimSpace(c.Reason), Opened: now, Deadline: now.Add(d.patience), Opens: w.openings(by.User, c.Role, c.Scope)}
+		Reason: strings.TrimSpace(c.Reason), Opened: now, Deadline: now.Add(d.patience), Opens: w.openings(by.User, nil, c.Role, c.Scope)}
 	eligible, err := c.possible(w, by, &r, d, now)
 	if err != nil {
 		return nil, nil, err

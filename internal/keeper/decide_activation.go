@@ -109,7 +109,7 @@ func (w *world) unwidened(r *Request) lockkeeper.Decision {
 			return d
 		}
 	}
-	if p := w.opensMore(r); r.Run == nil && p != "" {
+	if p := w.opensMore(r); p != "" {
 		d.Verdict, d.Code = lockkeeper.Fail, "role_widened"
 		d.Sentence = fmt.Sprintf("It would open the provisioner %s since, which was not asked for in this form.", p)
 		d.Next = "Ask again."
@@ -178,8 +178,8 @@ func (w *world) ask(r Request, now lockkeeper.Moment) ([]event, any, error) {
 	if r.Extends != "" && r.From.Before(r.Deadline) {
 		r.Deadline = r.From
 	}
-	if r.Extends == "" && r.Run == nil {
-		r.Opens = w.openings(r.User, r.Role, r.Scope)
+	if r.Extends == "" {
+		r.Opens = w.openings(r.User, r.Run, r.Role, r.Scope)
 	}
 	r.StepUp, r.Strong = d.stepUp().age, d.stepUp().strong
 	if r.Calls = d.calls; r.Run == nil {
@@ -379,9 +379,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	if err := w.bind(&a, r, by); err != nil {
 		return nil, nil, err
 	}
-	if r.Run == nil { // what a run activates opens nothing outside yet
-		a.Opens = w.openings(r.User, r.Role, r.Scope)
-	}
+	a.Opens = w.openings(r.User, r.Run, r.Role, r.Scope)
 	duties, err := w.duties(a, now)
 	if err != nil {
 		return nil, nil, err

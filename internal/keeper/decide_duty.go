@@ -155,7 +155,7 @@ func (c attestDuty) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 		return nil, nil, lockkeeper.Conflict.Errorf("duty_not_owed", "The removal of %s is not owed: it stands at %s.", d.ID, d.Status).WithNext("Wait for the worker; see: lockkeeper duties show %s", d.ID)
 	case !d.settled(now):
 		return nil, nil, lockkeeper.Conflict.Errorf("effect_unsettled", "Until %s something may still happen at the target.", latest(d.Until, d.Unsettled)).WithNext("Look at the target again then, and attest what you see.")
-	case onePerson(mine.Persons, w.everybody(d.User, nil)):
+	case onePerson(mine.Persons, w.everybody(d.User, d.Behind)):
 		return nil, nil, lockkeeper.Forbidden.Errorf("own_duty", "Nobody attests the removal of his own access.").WithNext("Ask two others with activations/revoke.")
 	}
 	said := &dutyAttested{ID: d.ID, User: by.User, Persons: mine.Persons, Comment: c.Comment, Right: right, Revision: w.Revision.Number}

@@ -50,6 +50,9 @@ type Duty struct {
 	Code     string            `json:"code,omitempty"`     // why the last one failed
 	Reason   string            `json:"reason,omitempty"`
 
+	Behind   []lockkeeper.Person `json:"behind,omitempty"`   // who stands behind the run that holds it
+	Repaired int                 `json:"repaired,omitempty"` // how often it was granted anew because it was changed there
+
 	Credentials int               `json:"credentials,omitempty"` // that were handed out
 	Outside     lockkeeper.Moment `json:"outside,omitzero"`      // until when one of them lives, whatever is undone
 	Attested    []Attestation     `json:"attested,omitempty"`
@@ -109,12 +112,14 @@ type Opening struct {
 	Digest      lockkeeper.Digest `json:"digest"`
 }
 
-// openings are the provisioners that an activation of a user opens, by name.
-func (w *world) openings(user, role string, scope lockkeeper.Scope) []Opening {
+// openings are the provisioners that an activation of a user, or of a run, opens, by
+// name.
+func (w *world) openings(user string, run *Run, role string, scope lockkeeper.Scope) []Opening {
 	var out []Opening
 	for _, name := range slices.Sorted(maps.Keys(w.rules.Catalog.Provisioners)) {
-		if p := w.rules.Catalog.Provisioners[name]; p.Opens(role, scope) {
-			out = append(out, Opening{name, p.Kind(), digestOfTerms(p.For(user))})
+		p := w.rules.Catalog.Provisioners[name]
+		if terms, opens := w.termsFor(p, user, run); opens && p.Opens(role, scope) {
+			out = append(out, Opening{name, p.Kind(), digestOfTerms(terms)})
 		}
 	}
 	return out
@@ -132,7 +137,7 @@ func digestOfTerms(p catalog.Provisioner) lockkeeper.Digest {
 // opensMore names a provisioner that a request would open now and that it did not
 // when it was asked for, or that does something else since; "" for none.
 func (w *world) opensMore(r *Request) string {
-	for _, o := range w.openings(r.User, r.Role, r.Scope) {
+	for _, o := range w.openings(r.User, r.Run, r.Role, r.Scope) {
 		if o.Digest == "" || !slices.Contains(r.Opens, o) {
 			return o.Provisioner
 		}
@@ -149,15 +154,15 @@ func (w *world) duties(a Activation, now lockkeeper.Moment) ([]event, error) {
 		return nil, lockkeeper.Limited.Errorf("duties_many", "%d duties to undo are open, and this would open %d more.", len(w.Duties), len(opens)).WithNext("See what is open: lockkeeper duties list")
 	}
 	for i, o := range opens {
-		if !w.opensTo(a.User, a.Role, a.Scope, w.rules.Catalog.Provisioners[o.Provisioner].Scope, now) {
+		p, _ := w.termsFor(w.rules.Catalog.Provisioners[o.Provisioner], a.User, a.Run)
+		if !w.opensTo(&a, p.Scope, now) {
 			continue
 		}
 		if owed := w.owedOn(o.Provisioner, now); owed != nil {
 			return nil, lockkeeper.Conflict.Errorf("revocation_owed", "%s should have lost the account %s of the provisioner %s at %s, and nobody knows that he has; until then nobody gets another one.", owed.User, owed.Account, o.Provisioner, owed.due()).
 				WithNext("See why: lockkeeper duties show %s", owed.ID)
 		}
-		p := w.rules.Catalog.Provisioners[o.Provisioner].For(a.User)
-		d := Duty{ID: fmt.Sprintf("o-%s-%d", strings.TrimPrefix(a.ID, "a-"), i+1), Activation: a.ID, User: a.User, Provisioner: o.Provisioner, Terms: p, Ends: a.Ends, Status: DutyTaken}
+		d := Duty{ID: fmt.Sprintf("o-%s-%d", strings.TrimPrefix(a.ID, "a-"), i+1), Activation: a.ID, User: a.User, Provisioner: o.Provisioner, Terms: p, Ends: a.Ends, Status: DutyTaken, Behind: a.Run.behind()}
 		d.Account = "lk_" + strings.ReplaceAll(strings.TrimPrefix(d.ID, "o-"), "-", "_")
 		switch { // some systems know people, not activations
 		case p.Webhook != nil:
@@ -222,16 +227,21 @@ func (w *world) finished(d *Duty, now lockkeeper.Moment) bool {
 		return true
 	}
 	p, there := w.rules.Catalog.Provisioners[d.Provisioner]
-	if !there || digestOfTerms(p.For(d.User)) != digestOfTerms(d.Terms) {
+	if terms, opens := w.termsFor(p, a.User, a.Run); !there || !opens || digestOfTerms(terms) != digestOfTerms(d.Terms) {
 		return true
 	}
-	return !w.opensTo(a.User, a.Role, a.Scope, p.Scope, now)
+	return !w.opensTo(a, p.Scope, now)
 }
 
-// opensTo reports whether what a user holds at a scope opens something at another one
-// now: what is outside knows no action, so that the condition of the eligible assignment
-// must be so of every action of the role there, and no deny be about any.
-func (w *world) opensTo(user, role string, held, at lockkeeper.Scope, now lockkeeper.Moment) bool {
+// opensTo reports whether what is activated opens something at a scope now: what is
+// outside knows no action, so that the condition of the eligible assignment must be so
+// of every action of the role there, and no deny be about any. A run must be one that
+// nothing stops, and that is eligible still.
+func (w *world) opensTo(a *Activation, at lockkeeper.Scope, now lockkeeper.Moment) bool {
+	user, role, held := a.User, a.Role, a.Scope
+	if a.Run != nil {
+		return w.eligible(user, a.Run, role, held, now).Passed(now) && w.eased(true).runKnown(a.Run).Passed(now)
+	}
 	actions := w.rules.Access.RoleActions(role)
 	for _, action := range actions {
 		e := w.rules.Access.EligibleTo(role, held, catalog.Circumstance{Action: action, Scope: at, User: user, Now: now})

@@ -63,6 +63,9 @@ var eventKinds = map[string]func() event{
 	"duty.attested/1":     func() event { return new(dutyAttested) },
 	"credential.handed/1": func() event { return new(credentialHanded) },
 
+	"duty.reopened/1": func() event { return new(dutyReopened) },
+	"drift.found/1":   func() event { return new(driftFound) },
+
 	"approval.withdrawn/1": func() event { return new(approvalWithdrawn) },
 	"approval.delegated/1": func() event { return new(approvalDelegated) },
 	"lease.granted/1":      func() event { return new(leaseGranted) },

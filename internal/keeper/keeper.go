@@ -77,6 +77,7 @@ type Keeper struct {
 	limits   map[string]*rate.Limiter
 
 	factors factorsUnderway
+	scanned sync.Map // how each provisioner's target was last read (Scanned), by its name; volatile
 }
 
 // A request is a command on its way to the writer.

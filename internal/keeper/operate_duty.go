@@ -200,11 +200,12 @@ func (k *Keeper) endedDuty(ctx context.Context, id string) (DutyView, error) {
 	var v DutyView
 	_, err := k.fold(ctx, dutySubject(id), func(s *State, e Entry, body event) bool {
 		switch ev := body.(type) {
-		case *refusalMade:
+		case *refusalMade, *driftFound:
 			return false
 		case *dutyEnded:
 			if d := s.Duties[id]; d != nil {
 				v = DutyView{Duty: *d, Stands: ev.Status, Finished: true, End: &DutyEnd{At: e.Time, Covered: ev.Covered, Reason: ev.Reason, Attested: ev.Attested}}
+				delete(s.Duties, id) // it may be taken anew
 			}
 			return false
 		}

@@ -32,7 +32,7 @@ var tokenCommands = map[string]bool{
 	"approveProposal": false, "denyProposal": false,
 	"acknowledge": false, "breakGlass": false, "closeIncident": false, "collectRecovery": false, "extendIncident": false, "judgeReview": false, "makeRecovery": false, "openIncident": false, "useRecovery": false,
 	"extendActivation": false, "issueToken": false, "openRunRequest": false, "recallToken": false,
-	"attestDuty": false, "beginEffect": false, "endEffect": false, "handCredential": false, "reportQuestion": false,
+	"driftReport": false, "attestDuty": false, "beginEffect": false, "endEffect": false, "handCredential": false, "reportQuestion": false,
 	"makeToken": false, "endToken": false, "createUser": false, "changeUser": false, "removeUser": false, "createGroup": false, "changeGroup": false, "removeGroup": false,
 	"openCampaign": false, "decideCampaign": false, "closeCampaign": false, "endCampaign": false, "confirmLinks": false,
 	"registerFactor": false, "removeFactor": false, "resetFactors": false, "stepUp": false,

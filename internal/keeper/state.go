@@ -61,6 +61,10 @@ type State struct {
 	// them no activation begins that would open more. Evicted when what they are about
 	// is known to be away, or two persons attest it; an epoch evicts none.
 	Duties map[string]*Duty `json:"duties"`
+	// Drifted is what differs at targets from what activations give, by provisioner: one
+	// for each that is in the catalog or was at the last scan, of at most maxDrifts;
+	// evicted when a scan finds nothing, or the provisioner gone.
+	Drifted map[string][]Drift `json:"drifted,omitempty"`
 	// Proposals of catalogs that weaken, by id. At most maxProposals; evicted when
 	// they are decided or time out, or when another revision comes in force.
 	Proposals map[string]*Proposal `json:"proposals,omitempty"`
@@ -272,6 +276,7 @@ func newState() *State {
 
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
 		Proposals: map[string]*Proposal{},
+		Drifted:   map[string][]Drift{},
 	}
 }
 
