@@ -166,6 +166,8 @@ type Activation struct {
 	Uses       int         `json:"uses,omitempty" doc:"how many decisions may rest on it; none: any number"`
 	Used       int         `json:"used,omitempty" doc:"how many did, where that is counted"`
 	Bound      bool        `json:"bound,omitempty" doc:"it counts in the session that began it alone, and ends with that"`
+
+	Modified lockkeeper.Moment `json:"externally_modified,omitzero" doc:"when it was first seen that what it opened was changed at the target, past Lockkeeper; it stays"`
 }
 
 // Activations is a list, those that end first before the others.

@@ -391,7 +391,7 @@ func (a *app) activationsCommand() *cobra.Command {
 			}
 			return a.print(out, func(w io.Writer) {
 				for _, x := range out.Activations {
-					fmt.Fprintf(w, "%s  %-12s %s at %s until %s%s  %s%s\n", x.ID, x.User, x.Role, x.Scope, x.Ends, boundsOf(x), printable(strconv.Quote(x.Reason)), glassMark(x.BreakGlass))
+					fmt.Fprintf(w, "%s  %-12s %s at %s until %s%s  %s%s\n", x.ID, x.User, x.Role, x.Scope, x.Ends, boundsOf(x), printable(strconv.Quote(x.Reason)), glassMark(x.BreakGlass)+modifiedMark(x))
 				}
 				if len(out.Activations) == 0 {
 					fmt.Fprintln(w, "Nothing is active.")

@@ -78,6 +78,9 @@ func printDuty(w io.Writer, d api.Duty) {
 	}
 	if !d.Outside.IsZero() {
 		fmt.Fprintf(w, "  outside     a certificate of it lives until %s\n", d.Outside)
+		if !d.Over.IsZero() || !d.Ended.IsZero() {
+			fmt.Fprintf(w, "              hosts that fetch the list take it no more: lockkeeper provisioners krl %s\n", d.Provisioner)
+		}
 	}
 	for _, by := range d.Attested {
 		fmt.Fprintf(w, "  attested    by %s at %s: %s\n", by.User, by.At, printable(by.Comment))

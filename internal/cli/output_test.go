@@ -27,6 +27,7 @@ var wrong = map[string][]string{
 	"campaigns open": {"--scope", "/", "--reviewers", "leads", "--undecided", "keep"}, "campaigns list": {}, "campaigns show": {"c-x"},
 	"campaigns decide": {"c-x", "--keep", "a"}, "campaigns close": {"c-x"},
 	"activate": {"operator"}, "eligible": {}, "requests list": {}, "requests show": {"r-x"}, "requests approve": {"r-x"}, "requests deny": {"r-x"}, "requests withdraw": {"r-x"},
+	"provisioners drift": {}, "provisioners krl": {"hosts", "--out", "NOTHING/krl"},
 	"duties list": {}, "duties show": {"o-x"}, "duties attest": {"o-x"}, "activations credential": {"a-x"}, "activations ssh": {"a-x", "--public-key", "NOTHING"},
 	"directories list": {}, "directories scim-token": {"corp"}, "directories revoke-token": {"corp", "w-x"},
 	"requests begin": {"r-x"}, "activations list": {}, "activations end": {"a-x"}, "activations extend": {"a-x"},

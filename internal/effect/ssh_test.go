@@ -47,7 +47,7 @@ func privateKey(t *testing.T) (ssh.Signer, []byte) {
 	return signer, pem.EncodeToMemory(block)
 }
 
-func hosted(t *testing.T, authority ssh.PublicKey) *host {
+func hosted(t *testing.T, authority ssh.PublicKey, more ...string) *host {
 	t.Helper()
 	program := "/usr/sbin/sshd"
 	if _, err := os.Stat(program); err != nil {
@@ -75,8 +75,8 @@ func hosted(t *testing.T, authority ssh.PublicKey) *host {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	config := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\nAuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nPidFile none\nStrictModes no\nLogLevel VERBOSE\n",
-		port, write("host", text), write("authority", ssh.MarshalAuthorizedKey(authority)), write("principals", []byte("ops\n")))
+	config := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nTrustedUserCAKeys %s\nAuthorizedPrincipalsFile %s\nAuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nPidFile none\nStrictModes no\nLogLevel VERBOSE\n%s",
+		port, write("host", text), write("authority", ssh.MarshalAuthorizedKey(authority)), write("principals", []byte("ops\n")), strings.Join(more, ""))
 	if os.Getuid() == 0 {
 		os.MkdirAll("/run/sshd", 0o755) // it separates its privileges there; without it, it says so
 	}

@@ -223,6 +223,9 @@ func (c handCredential) decide(w *world, by Caller, now lockkeeper.Moment) ([]ev
 	}
 	ev := &credentialHanded{ID: d.ID, User: by.User, Until: d.Ends, Revision: w.Revision.Number}
 	if s := d.Terms.SSH; s != nil {
+		if err := w.certificatesFull(now); err != nil {
+			return nil, nil, err
+		}
 		ev.Serial, ev.Key, ev.Outlives = c.Serial, c.Key, true
 		if end := now.Add(s.CertificateLifetime()); end.Before(ev.Until) {
 			ev.Until = end

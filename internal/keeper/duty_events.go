@@ -235,9 +235,12 @@ func (*credentialHanded) kind() string { return "credential.handed" }
 func (ev *credentialHanded) subjects() []string {
 	return []string{dutySubject(ev.ID), "user/" + ev.User}
 }
-func (ev *credentialHanded) apply(s *State, _ Entry) error {
+func (ev *credentialHanded) apply(s *State, e Entry) error {
 	return s.onDuty(ev.ID, func(d *Duty) {
 		d.Credentials++
+		if ev.Serial != 0 {
+			s.handed(HandedCertificate{ev.Serial, d.ID, d.Provisioner, ev.Until}, e.Time)
+		}
 		if ev.Outlives && d.Outside.Before(ev.Until) {
 			d.Outside = ev.Until
 		}

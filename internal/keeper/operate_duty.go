@@ -57,7 +57,7 @@ func (k *Keeper) Changed() <-chan struct{} {
 // recorded before it returns; key is the fingerprint of the public key that is to
 // be certified, where that is the kind.
 func (k *Keeper) HandCredential(ctx context.Context, by Caller, activation, provisioner, kind, key string) (Handover, error) {
-	return do[Handover](ctx, k, by, "", handCredential{activation, provisioner, kind, key, rand.Uint64() >> 1})
+	return do[Handover](ctx, k, by, "", handCredential{activation, provisioner, kind, key, rand.Uint64()>>1 | 1})
 }
 
 // AttestDuty is the caller's word that what is owed was removed by hand. It reports

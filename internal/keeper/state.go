@@ -61,6 +61,9 @@ type State struct {
 	// them no activation begins that would open more. Evicted when what they are about
 	// is known to be away, or two persons attest it; an epoch evicts none.
 	Duties map[string]*Duty `json:"duties"`
+	// Certificates of SSH that were handed out and have not ended, by serial number. At
+	// most maxCertificates; evicted by the next one once they have ended.
+	Certificates map[string]HandedCertificate `json:"certificates,omitempty"`
 	// Drifted is what differs at targets from what activations give, by provisioner: one
 	// for each that is in the catalog or was at the last scan, of at most maxDrifts;
 	// evicted when a scan finds nothing, or the provisioner gone.
@@ -276,7 +279,7 @@ func newState() *State {
 
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
 		Proposals: map[string]*Proposal{},
-		Drifted:   map[string][]Drift{},
+		Drifted:   map[string][]Drift{}, Certificates: map[string]HandedCertificate{},
 	}
 }
 

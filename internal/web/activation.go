@@ -209,7 +209,7 @@ func renderRequest(v keeper.RequestView) api.Request {
 }
 
 func renderActivation(a keeper.Activation) api.Activation {
-	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment, Run: renderRun(a.Run), BreakGlass: a.BreakGlass}
+	out := api.Activation{ID: a.ID, Request: a.Request, User: a.User, Role: a.Role, Actions: a.Actions, Scope: a.Scope, Reason: a.Reason, Ticket: a.Ticket, Started: a.Started, Ends: a.Ends, Opens: renderOpenings(a.Opens), Deployment: a.Deployment, Run: renderRun(a.Run), BreakGlass: a.BreakGlass, Modified: a.Modified}
 	out.Uses, out.Used, out.Bound = a.Uses, a.Used, a.Session != ""
 	for _, x := range a.Extended {
 		out.Extended = append(out.Extended, api.Extension(x))

@@ -28,7 +28,7 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	}
 	entries := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "lockkeeper_journal_entries_total", Help: "Entries in the journal."},
 		func() float64 { return float64(k.Size()) })
-	m.registry.MustRegister(dutyGauges{k})
+	m.registry.MustRegister(dutyGauges{k}, driftGauges{k})
 	gauge := func(name, help string, n func(waiting, active int) int) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(n(k.Privileged())) }))
 	}

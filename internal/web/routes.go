@@ -114,6 +114,7 @@ func route[In, Out any](s *Server, method, path, id, summary string, f func(cont
 func (s *Server) register() {
 	s.registerActivations()
 	s.registerDuties()
+	s.registerProvisioners()
 	s.registerReview()
 	s.registerCampaigns()
 	s.registerIncidents()

@@ -99,8 +99,9 @@ type Server struct {
 	underway *underway // sign-ins
 	shows    *shows    // passkeys
 
-	leaving context.Context // done when the server stops: whoever only waits is answered
-	leave   context.CancelFunc
+	leaving     context.Context // done when the server stops: whoever only waits is answered
+	leave       context.CancelFunc
+	revocations revocations
 }
 
 // Limits of one request.
