@@ -6,6 +6,9 @@ import "github.com/lockkeeper/lockkeeper"
 type Opening struct {
 	Provisioner string `json:"provisioner"`
 	Kind        string `json:"kind" doc:"postgresql, ssh, webhook or azure"`
+	Status      string `json:"status,omitempty" doc:"of what has begun just now: taken, until it is granted"`
+	Code        string `json:"code,omitempty" doc:"why it could not be granted yet"`
+	Reason      string `json:"reason,omitempty"`
 }
 
 // Duty is to undo outside what an activation opened there.

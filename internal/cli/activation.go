@@ -21,8 +21,8 @@ func (a *app) activateCommand() *cobra.Command {
 	var later bool
 	var start, tokenFile string
 	var run bool
-	c := &cobra.Command{Use: "activate ROLE --scope SCOPE --for DURATION", Short: "Ask to activate a role that one is eligible for, wait for the approvals, and begin", Args: cobra.ExactArgs(1),
-		Example: "  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'INC-4711: the queue is stuck'\n  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'tonight' --at 2026-12-01T22:00:00+01:00\n  lockkeeper activate migrator --run --scope /projects/payments/environments/production --for 30m --reason 'migrate'",
+	c := &cobra.Command{Use: "activate ROLE --scope SCOPE --for DURATION", Short: "Ask to activate a role that one is eligible for, wait for the approvals, and begin", Args: activateArgs,
+		Example: "  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'INC-4711: the queue is stuck'\n  lockkeeper activate operator --scope /projects/payments --for 1h --reason 'tonight' --at 2026-12-01T22:00:00+01:00\n  lockkeeper activate migrator --run --scope /projects/payments/environments/production --for 30m --reason 'migrate'\n  lockkeeper activate contributor --run --scope /projects/payments/environments/production --for 30m --reason 'migrate' -- terraform apply",
 		Long: `What you may activate, and what it takes: lockkeeper eligible. The time starts when the
 activation begins, not when it is asked for, and it ends by itself. A scope below the
 one that you are eligible at, and a shorter time, are always possible.
@@ -33,7 +33,9 @@ with that deployment, if that is sooner. With --uses it gives nothing more once 
 decisions rested on it: an approval, a start, a token.
 
 With --run it is a pipeline's job that asks, with its CI platform's token, for itself: an
-environment may demand that (activation: ROLE). It ends with the job's deployment.`}
+environment may demand that (activation: ROLE). It ends with the job's deployment. What it
+opens outside is granted before it returns; with -- COMMAND the command runs then, and the
+activation ends with it.`}
 	c.Flags().StringVar(&scope, "scope", "/", "where")
 	c.Flags().DurationVar(&length, "for", time.Hour, "how long")
 	c.Flags().StringVar(&in.Reason, "reason", "", "why")
@@ -57,11 +59,14 @@ environment may demand that (activation: ROLE). It ends with the job's deploymen
 			in.At, later = lockkeeper.MomentOf(t), true
 		}
 		in.Role, in.Scope, in.Seconds = args[0], lockkeeper.Scope(scope), int64(length/time.Second)
+		if len(args) > 1 && !run {
+			return lockkeeper.Invalid.Errorf("usage", "Only a job's activation lasts as long as a command.").WithNext("Add --run, or leave the command out.")
+		}
 		if run {
 			if later || in.Deployment != "" || in.Uses != 0 {
 				return lockkeeper.Invalid.Errorf("usage", "A job activates a role now and for its own deployment.").WithNext("Leave --at, --later, --uses and --deployment out.")
 			}
-			return a.activateRun(c.Context(), ciPlatform{app: a, file: tokenFile}, in, timeout)
+			return a.activateRun(c.Context(), ciPlatform{app: a, file: tokenFile}, in, timeout, args[1:])
 		}
 		client, err := a.person()
 		if err != nil {
@@ -77,7 +82,7 @@ environment may demand that (activation: ROLE). It ends with the job's deploymen
 }
 
 // activateRun asks for the job that this process runs in, waits and begins.
-func (a *app) activateRun(ctx context.Context, ci ciPlatform, in api.OpenRequest, timeout time.Duration) error {
+func (a *app) activateRun(ctx context.Context, ci ciPlatform, in api.OpenRequest, timeout time.Duration, command []string) error {
 	client, err := ci.client(ctx)
 	if err != nil {
 		return err
@@ -88,7 +93,7 @@ func (a *app) activateRun(ctx context.Context, ci ciPlatform, in api.OpenRequest
 	if err := client.Call(ctx, "POST", "/requests/run", ask, &r, "Idempotency-Key", randomText()); err != nil {
 		return err
 	}
-	return a.beginOr(ctx, a.client().With(handle), r, false, timeout)
+	return a.whileActive(ctx, a.client().With(handle), r, timeout, command)
 }
 
 // beginOr begins what was asked for once it is approved, or only shows it.

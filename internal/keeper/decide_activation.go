@@ -421,6 +421,10 @@ func (c endActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]eve
 		return c.voids(w, by, now)
 	}
 	ev := w.residue(&activationEnded{ID: a.ID, Holder: a.User, Status: activationDeactivated, By: by.User, Reason: c.Reason, Revision: w.Revision.Number}, now)
+	if a.Run != nil && by.Holder == a.Request { // neither lease nor token of its job outlives it
+		ev.By = by.String()
+		return append([]event{ev}, w.fallenRun(a, by, "The job ended it.", now, map[string]bool{})...), opened{a.ID}, nil
+	}
 	if by.User != a.User {
 		right, err := w.may(by, lockkeeper.RevokeActivations, a.Scope, now)
 		if err != nil {

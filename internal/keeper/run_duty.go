@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"maps"
 	"slices"
 
@@ -48,4 +49,46 @@ func (r *Run) behind() (out []lockkeeper.Person) {
 		out = append(out, o.Persons...)
 	}
 	return out
+}
+
+// EndRunActivation ends what the job that shows a request's handle has activated with
+// it. What is over already is no error.
+func (k *Keeper) EndRunActivation(ctx context.Context, by Caller) error {
+	k.mu.RLock()
+	id := ""
+	for _, a := range k.state.Activations {
+		if a.Run != nil && by.Holder != "" && a.Request == by.Holder {
+			id = a.ID
+		}
+	}
+	k.mu.RUnlock()
+	if id == "" {
+		return nil
+	}
+	_, err := do[opened](ctx, k, by, "", endActivation{id, ""})
+	if r := lockkeeper.RefusalOf(err); r != nil && r.Code == "activation_over" {
+		return nil // it ended by itself just now
+	}
+	return err
+}
+
+// Openings says, by provisioner, how what an activation opened stands: the status of
+// its duty, and why the last attempt failed.
+func (k *Keeper) Openings(activation string) map[string]OpeningState {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := map[string]OpeningState{}
+	for _, d := range k.state.Duties {
+		if d.Activation == activation {
+			out[d.Provisioner] = OpeningState{d.Status, d.Code, d.Reason}
+		}
+	}
+	return out
+}
+
+// An OpeningState is how one thing that an activation opened stands.
+type OpeningState struct {
+	Status string // as a duty's
+	Code   string
+	Reason string
 }

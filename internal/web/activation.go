@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
@@ -21,6 +22,7 @@ func (s *Server) registerActivations() {
 	people(s, http.MethodPost, "/requests/{id}/deny", "deny-request", "Deny somebody else's request", s.decideRequest(false))
 	people(s, http.MethodPost, "/requests/{id}/withdraw", "withdraw-request", "Take one's request back", s.withdrawRequest)
 	route(s, http.MethodPost, "/requests/{id}/begin", "begin-activation", "Begin what was asked for: its time starts", s.begin)
+	route(s, http.MethodPost, "/requests/{id}/end", "end-run-activation", "End what one's job has activated, with the request's handle", s.endRun)
 	people(s, http.MethodGet, "/activations", "list-activations", "What is active now: one's own, and what one may see", s.activations)
 	people(s, http.MethodPost, "/identities/{project}/{name}/token", "issue-token", "A token of an identity for a person who may use it", s.issueToken)
 	people(s, http.MethodPost, "/activations/{id}/extend", "extend-activation", "Ask to make one's activation last longer", s.extendActivation)
@@ -178,7 +180,30 @@ func (s *Server) begin(ctx context.Context, in *struct {
 		return nil, err
 	}
 	a, err := s.Keeper.BeginActivation(ctx, by, in.ID)
-	return &reply[api.Activation]{renderActivation(a)}, err
+	out := renderActivation(a)
+	if len(out.Opens) > 0 {
+		states := s.Keeper.Openings(a.ID)
+		for i, o := range out.Opens {
+			stands := states[o.Provisioner]
+			out.Opens[i].Status, out.Opens[i].Code, out.Opens[i].Reason = stands.Status, stands.Code, stands.Reason
+		}
+	}
+	return &reply[api.Activation]{out}, err
+}
+
+// endRun ends what a job has activated, as the job that shows the request's handle.
+func (s *Server) endRun(ctx context.Context, in *struct {
+	Credential
+	ID string `path:"id" maxLength:"63"`
+}) (*struct{}, error) {
+	by, err := s.requester(ctx, in.Authorization, in.ID)
+	if err == nil && by.Holder == "" {
+		err = lockkeeper.Forbidden.Errorf("handle_needed", "Only the job that asked ends it so.").WithNext("Run: lockkeeper activations end ID")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.Keeper.EndRunActivation(ctx, by)
 }
 
 func (s *Server) activations(_ context.Context, by keeper.Caller, _ *Credential) (*reply[api.Activations], error) {

@@ -53,7 +53,7 @@ const revocationsPause = time.Second
 type krlReply struct {
 	Type  string `header:"Content-Type"`
 	Cache string `header:"Cache-Control"`
-	Body  []byte
+	Body  []byte `contentType:"application/octet-stream"`
 }
 
 func (s *Server) revokedCertificates(_ context.Context, in *struct {
