@@ -24,7 +24,6 @@ type driftWorld struct {
 	*dutyWorld
 	past    map[lockkeeper.Digest]pastDuty // what ended, by what it was about
 	foreign lockkeeper.Digest              // an account that others made
-	touched map[string]bool                // activations that the last scan had to find touched
 }
 
 // note remembers the duties that have ended since before.
