@@ -363,7 +363,7 @@ func (c beginActivation) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		return nil, nil, err
 	}
 	if r.Extends != "" {
-		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Approvers: w.approvers(r), Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil
+		return []event{&activationExtended{ID: r.Extends, Request: r.ID, User: r.User, From: r.From, Ends: r.From.Add(r.For), Digest: r.Digest, Approvers: w.approvers(r), Under: under(r.Votes), Decision: verdict, Revision: w.Revision.Number}}, opened{r.Extends}, nil
 	}
 	active := 0
 	for _, a := range w.Activations {

@@ -31,6 +31,7 @@ type activationExtended struct {
 	Ends      lockkeeper.Moment   `json:"ends"`
 	Digest    lockkeeper.Digest   `json:"digest"` // of the request
 	Approvers []lockkeeper.Person `json:"approvers,omitempty"`
+	Under     []string            `json:"under,omitempty"` // activations that the approvals of it were given under
 	Decision  lockkeeper.Decision `json:"decision"`
 	Revision  int                 `json:"revision"`
 }
@@ -53,6 +54,11 @@ func (ev *activationExtended) apply(s *State, e Entry) error {
 func (ev *activationExtended) on(a *Activation, e Entry) {
 	a.Extended = append(slices.Clone(a.Extended), Extension{Request: ev.Request, At: e.Time, From: ev.From})
 	a.Ends = ev.Ends
+	for _, id := range ev.Under {
+		if !slices.Contains(a.Under, id) {
+			a.Under = append(slices.Clone(a.Under), id)
+		}
+	}
 	a.Approvers = slices.Clone(a.Approvers)
 	for _, p := range ev.Approvers {
 		if !slices.Contains(a.Approvers, p) {
