@@ -324,7 +324,7 @@ func (ev *activationEnded) voids() bool {
 type votesVoided struct {
 	one
 	Activation  string   `json:"activation"`
-	By          string   `json:"voided_by"`
+	By          string   `json:"voided_by"` // "": nobody; whoever voted lost the eligibility
 	Reason      string   `json:"reason,omitempty"`
 	Deployments []string `json:"deployments,omitempty"` // that lose votes
 	Revision    int      `json:"revision"`
@@ -334,7 +334,11 @@ type votesVoided struct {
 
 func (*votesVoided) kind() string { return "votes.voided" }
 func (ev *votesVoided) subjects() []string {
-	return append([]string{activationSubject(ev.Activation), "user/" + ev.By}, deploymentSubjects(ev.Deployments)...)
+	out := append([]string{activationSubject(ev.Activation)}, deploymentSubjects(ev.Deployments)...)
+	if ev.By != "" {
+		out = append(out, "user/"+ev.By)
+	}
+	return out
 }
 
 func deploymentSubjects(ids []string) []string {

@@ -116,6 +116,7 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		return s, c.record(&s, by, key, sum, events, now)
 	}
 	before := c.lapsing(concerns, now)
+	maps.Copy(before, c.orphans(concerns, now))
 	if err := c.record(&s, by, key, sum, events, now); err != nil {
 		return s, err
 	}

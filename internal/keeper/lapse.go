@@ -42,6 +42,32 @@ func (w *world) lapsing(concerns func(user string) bool, now lockkeeper.Moment) 
 	return out
 }
 
+// orphans are the activations that are over and under which somebody voted who is not
+// eligible for them any more, nor holds the right otherwise: his votes do not come back
+// with the eligibility either. The conditions of it are judged when a vote counts.
+func (w *world) orphans(concerns func(user string) bool, now lockkeeper.Moment) map[string]lapse {
+	out := map[string]lapse{}
+	look := func(v Vote, action lockkeeper.Action, scope lockkeeper.Scope) {
+		if v.Activation == "" || w.Activations[v.Activation] != nil || !concerns(v.User) || w.check(v.User, action, scope, now).Passed(now) {
+			return
+		}
+		if e := w.rules.Access.Eligible(v.User, v.Role, scope, now); !e.Passed(now) {
+			out[v.Activation] = lapse{e.Sentence, e}
+		}
+	}
+	for _, d := range w.Deployments {
+		for _, v := range d.Votes {
+			look(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment))
+		}
+	}
+	for _, r := range w.Requests {
+		for _, v := range r.Votes {
+			look(v, lockkeeper.ApproveActivations, r.Scope)
+		}
+	}
+	return out
+}
+
 // lapse ends an activation that has lapsed, and what stands on it.
 func (w *world) lapse(a *Activation, l lapse, now lockkeeper.Moment, gone, over map[string]bool) []event {
 	over[a.ID] = true
@@ -54,14 +80,20 @@ func (w *world) lapse(a *Activation, l lapse, now lockkeeper.Moment, gone, over 
 // lapses ends those activations that had lapsed before a decision, or have under the
 // rules of now.
 func (w *world) lapses(before map[string]lapse, concerns func(user string) bool, now lockkeeper.Moment) []event {
-	all := w.lapsing(concerns, now)
+	all, orphans := w.lapsing(concerns, now), w.orphans(concerns, now)
 	for id, l := range before {
 		if a := w.Activations[id]; a != nil {
 			all[id] = l
+		} else {
+			orphans[id] = l
 		}
 	}
 	var out []event
 	gone, over := map[string]bool{}, map[string]bool{}
+	for _, id := range slices.Sorted(maps.Keys(orphans)) {
+		out = append(out, &votesVoided{Activation: id, Reason: orphans[id].why, Deployments: w.votedUnder(id), Revision: w.Revision.Number})
+		out = append(out, w.fallen(id, Caller{Keeper: true}, orphans[id].why, now, gone)...)
+	}
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		if !over[id] {
 			out = append(out, w.lapse(w.Activations[id], all[id], now, gone, over)...)

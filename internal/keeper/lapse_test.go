@@ -130,3 +130,40 @@ func kindsOf(events []event) string {
 	}
 	return strings.Join(out, " ")
 }
+
+// TestVotesDoNotComeBack lets fay vote under an activation, end it, and lose and regain
+// what she was eligible for: her vote is gone, and whoever kept it keeps his.
+func TestVotesDoNotComeBack(t *testing.T) {
+	approver := "\n---\n{kind: User, name: fay}\n---\n{kind: Group, name: fays, users: [fay]}\n---\n{kind: Assignment, name: fays, role: access-approver, principal: user:fay, scope: /projects/p, eligible: true}\n" +
+		"---\n{kind: ActivationRule, name: approving, role: access-approver, scope: /projects/p, longest: 1h}\n"
+	with := []string{"groups: [leads]", "groups: [leads, fays]", "<deny>", approver}
+	ending := []string{"groups: [leads]", "groups: [leads, fays]", "<deny>", strings.Replace(approver, "eligible: true}", "eligible: true, end: 2026-11-02T09:00:01.500Z}", 1)}
+	without := []string{"groups: [leads]", "groups: [leads, fays]", "<deny>", strings.Replace(approver, "user:fay, scope", "user:dora, scope", 1)}
+	longer := append([]string{"longest: <longest>", "longest: 2h"}, with...)
+	for _, test := range []struct {
+		name       string
+		first      []string
+		then       []string
+		gone, ends bool // her vote, at once; the request, afterwards
+	}{
+		{"lost by a catalog", with, without, true, false},
+		{"kept", with, longer, false, true},
+		{"lost by time", ending, longer, true, false},
+	} {
+		c, do := accessCore(t, test.first...)
+		must(t, c.record(&step{}, Caller{Keeper: true}, "", "", []event{&setupCompleted{User: "dora", Credential: "p"}}, began))
+		must(t, do("ann", asks("r-1"), 0))
+		must(t, do("fay", openRequest{ID: "r-f", Role: "access-approver", Scope: "/projects/p", For: 30 * time.Minute, Reason: "why"}, 0))
+		must(t, do("fay", beginActivation{"r-f", "a-f"}, 0))
+		must(t, do("fay", c.approval("r-1"), 0))
+		must(t, do("fay", endActivation{"a-f", "done"}, time.Second))
+		must(t, do("dora", applyCatalog{Base: c.Revision.Number, Rules: accessLawOf(t, test.then...), ID: "p-1"}, 2*time.Second))
+		if gone := len(c.Requests["r-1"].Votes) == 0; gone != test.gone {
+			t.Errorf("%s: her vote is gone: %v", test.name, gone)
+		}
+		must(t, do("dora", applyCatalog{Base: c.Revision.Number, Rules: accessLawOf(t, append([]string{"longest: <longest>", "longest: 3h"}, with...)...), ID: "p-2"}, 3*time.Second))
+		if err := do("ann", beginActivation{"r-1", "a-1"}, 5*time.Second); (err == nil) != test.ends {
+			t.Errorf("%s: ann begins: %v", test.name, err)
+		}
+	}
+}
