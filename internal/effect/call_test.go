@@ -240,10 +240,9 @@ func TestTicketInTheAddress(t *testing.T) {
 	}
 	c := caller{}
 	for ticket, want := range map[string]string{"a/../b": "https://x.example/a%2F..%2Fb?t=a%2F..%2Fb", "a?b#c&d": "https://x.example/a%3Fb%23c&d?t=a%3Fb%23c%26d", "..": "", "": "", ".": ""} {
-		got, err := c.address(keeper.OpenQuestion{Question: keeper.Question{Call: v.Questions[0].Call}, Ask: map[string]string{"ticket": ticket}})
 		q := keeper.OpenQuestion{Ask: map[string]string{"ticket": ticket}}
 		q.Call.URL = "https://x.example/{ticket}?t={ticket}"
-		if got, err = c.address(q); got != want || (err != nil) != (want == "") {
+		if got, err := c.address(q); got != want || (err != nil) != (want == "") {
 			t.Errorf("%q: %s, %v", ticket, got, err)
 		}
 	}
@@ -347,6 +346,9 @@ func TestReach(t *testing.T) {
 		if got := all.admits(ip); got != c.all {
 			t.Errorf("%s, with all networks allowed: %v", c.ip, got)
 		}
+	}
+	if reach(t, "fd00::/8").admits(netip.MustParseAddr("fd00::1%eth0")) || none.admits(netip.MustParseAddr("2606:2800:220:1::1%eth0")) {
+		t.Error("an address of one interface is gone to")
 	}
 	for _, bad := range []string{"", "10.0.0.1", "10.0.0.1/8", "169.254.0.0/16", "fe80::/10", "224.0.0.0/4", "::ffff:10.0.0.0/104", "example.com", "10.0.0.0/33"} {
 		if _, err := ParseReach([]string{bad}); err == nil {

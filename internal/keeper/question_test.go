@@ -91,6 +91,17 @@ func TestFailure19TicketSystemDown(t *testing.T) {
 	})
 }
 
+// A rule that lets persons decide since helps no request that was made before.
+func TestStandInsOfThen(t *testing.T) {
+	c, do := accessCore(t, asking("", "")...)
+	must(t, do("ann", asksTicket("r-1"), 0))
+	c.rules = accessLawOf(t, asking(holding, "")...)
+	if err := do("bob", c.approval("r-1"), 3*time.Minute); err == nil {
+		t.Error("somebody decides who was not asked then")
+	}
+	want(t, do("ann", beginActivation{"r-1", "a-1"}, 3*time.Minute), "ticket_service_away")
+}
+
 // What comes twice, forged, or for another question changes nothing.
 func TestOutcomes(t *testing.T) {
 	c, do := accessCore(t, asking("", "")...)
