@@ -2,6 +2,8 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,18 +43,17 @@ func readCoverage(content []byte) (Summary, error) {
 	return Summary{Format: format, Coverage: &covered}, nil
 }
 
-// A place is a line of a file, the file by its number in the document.
-type place struct{ file, line int32 }
-
-// lineSet holds which lines were run; a line that is named several times was run if
-// it was run once.
+// A lineSet holds which lines of which files were run; a line that is named several
+// times was run if it was run once. Each mention is one number, so that millions of
+// them are small and sorted fast: the file's number, the line, and whether it was run.
 type lineSet struct {
 	files map[string]int32
-	run   map[place]bool
+	lines []uint64
 }
 
-func newLineSet() *lineSet { return &lineSet{map[string]int32{}, map[place]bool{}} }
+func newLineSet() *lineSet { return &lineSet{files: map[string]int32{}} }
 
+// file is the number of a file, from 0.
 func (l *lineSet) file(name string) int32 {
 	n, known := l.files[name]
 	if !known {
@@ -62,21 +63,27 @@ func (l *lineSet) file(name string) int32 {
 	return n
 }
 
-// add says whether the line is new and whether it was not known to be run.
-func (l *lineSet) add(p place, run bool) (isNew, newlyRun bool) {
-	before, known := l.run[p]
-	if !known || run && !before {
-		l.run[p] = before || run
+// add notes a line from 0 to math.MaxInt32.
+func (l *lineSet) add(file, line int32, run bool) {
+	mention := uint64(file)<<32 | uint64(line)<<1
+	if run {
+		mention |= 1
 	}
-	return !known, run && !before
+	l.lines = append(l.lines, mention)
 }
 
-func (l *lineSet) covered() Covered {
-	c := Covered{Lines: int64(len(l.run))}
-	for _, run := range l.run {
-		if run {
-			c.Covered++
+// count counts the distinct lines mentioned from the start-th mention on, which it
+// sorts.
+func (l *lineSet) count(start int) Covered {
+	var c Covered
+	list := l.lines[start:]
+	slices.Sort(list)
+	for i, mention := range list {
+		if i+1 < len(list) && list[i+1]>>1 == mention>>1 {
+			continue // of equal lines the last says whether one of them was run
 		}
+		c.Lines++
+		c.Covered += int64(mention & 1)
 	}
 	return c
 }
@@ -106,12 +113,11 @@ func badLine(number int, line, want string) error {
 
 // A record of LCOV: one source file as one test ran it.
 type record struct {
-	open                bool
-	file                int32
-	lines, found, hit   int64 // DA lines; of them distinct; of those, run
-	saysFound, saysHit  int64 // LF and LH; -1: it does not say
-	seen                map[int32]bool
-	rawHit, number, end int64
+	open               bool
+	file               int32
+	start              int   // of its lines in the set
+	hit                int64 // of its lines, as often as they are named
+	saysFound, saysHit int64 // LF and LH; -1: it does not say
 }
 
 func lcov(content []byte) (Covered, error) {
@@ -123,14 +129,14 @@ func lcov(content []byte) (Covered, error) {
 			if r.open || value == "" {
 				return badLine(number, line, "the first of a record")
 			}
-			r = record{open: true, file: set.file(value), saysFound: -1, saysHit: -1, seen: map[int32]bool{}}
+			r = record{open: true, file: set.file(value), start: len(set.lines), saysFound: -1, saysHit: -1}
 			return nil
 		case "end_of_record":
 			if !r.open {
 				return badLine(number, line, "behind a record")
 			}
 			r.open = false
-			return r.check(number)
+			return r.check(number, set)
 		case "DA", "LF", "LH":
 			if !r.open {
 				return badLine(number, line, "in a record that SF begins")
@@ -147,7 +153,7 @@ func lcov(content []byte) (Covered, error) {
 	if err == nil && r.open {
 		err = refuse(codeUnreadable, "The last record has no end_of_record: the document is cut.")
 	}
-	return set.covered(), err
+	return set.count(0), err
 }
 
 func (r *record) read(number int, line string, set *lineSet) error {
@@ -164,36 +170,27 @@ func (r *record) read(number int, line string, set *lineSet) error {
 		}
 		return nil
 	}
-	parts := strings.SplitN(value, ",", 3)
-	if len(parts) < 2 {
-		return badLine(number, line, "DA:LINE,COUNT")
-	}
-	at, err := strconv.ParseUint(parts[0], 10, 31)
-	count, err2 := strconv.ParseUint(parts[1], 10, 63)
+	first, rest, _ := strings.Cut(value, ",")
+	second, _, _ := strings.Cut(rest, ",") // a checksum may follow
+	at, err := strconv.ParseUint(first, 10, 31)
+	count, err2 := strconv.ParseUint(second, 10, 63)
 	if err != nil || err2 != nil {
 		return badLine(number, line, "DA:LINE,COUNT")
 	}
-	r.lines++
-	was, known := r.seen[int32(at)]
-	if !known {
-		r.found++
-	}
 	if count > 0 {
-		r.rawHit++
-		if !was {
-			r.hit++
-		}
+		r.hit++
 	}
-	r.seen[int32(at)] = was || count > 0
-	set.add(place{r.file, int32(at)}, count > 0)
+	set.add(r.file, int32(at), count > 0)
 	return nil
 }
 
-// check refuses a record whose totals are not those of its lines.
-func (r *record) check(number int) error {
-	if r.saysFound >= 0 && r.saysFound != r.found && r.saysFound != r.lines ||
-		r.saysHit >= 0 && r.saysHit != r.hit && r.saysHit != r.rawHit {
-		return refuse(codeContradictory, "The record says %d lines, %d of them run, but names %d and %d.", r.saysFound, r.saysHit, r.found, r.hit).
+// check refuses a record whose totals are those neither of its lines nor of its
+// mentions of lines.
+func (r *record) check(number int, set *lineSet) error {
+	named, distinct := int64(len(set.lines)-r.start), set.count(r.start)
+	if r.saysFound >= 0 && r.saysFound != distinct.Lines && r.saysFound != named ||
+		r.saysHit >= 0 && r.saysHit != distinct.Covered && r.saysHit != r.hit {
+		return refuse(codeContradictory, "The record says LF:%d and LH:%d, but names %d lines, %d of them run.", r.saysFound, r.saysHit, distinct.Lines, distinct.Covered).
 			WithField("line " + strconv.Itoa(number))
 	}
 	return nil
@@ -201,18 +198,20 @@ func (r *record) check(number int) error {
 
 // A block of a Go profile.
 type block struct {
-	file int32
-	at   [4]int32 // first line, column, last line, column
+	file       int32
+	at         [4]int32 // first line, column, last line, column
+	statements int32
+	run        bool
+	line       int32 // of the profile
+}
+
+func (b block) compare(o block) int {
+	return cmp.Or(cmp.Compare(b.file, o.file), slices.Compare(b.at[:], o.at[:]), cmp.Compare(b.line, o.line))
 }
 
 // goProfile counts statements. A block that several test binaries name counts once.
 func goProfile(content []byte) (Covered, error) {
-	type state struct {
-		statements int32
-		run        bool
-	}
-	files, blocks, out := newLineSet(), map[block]state{}, Covered{}
-	mode := ""
+	files, blocks, mode := newLineSet(), []block(nil), ""
 	err := lines(content, func(number int, line string) error {
 		if m, is := strings.CutPrefix(line, "mode: "); is {
 			if m != "set" && m != "count" && m != "atomic" || mode != "" && m != mode {
@@ -224,48 +223,61 @@ func goProfile(content []byte) (Covered, error) {
 		if mode == "" {
 			return badLine(number, line, "the mode")
 		}
-		name, b, statements, count, ok := goBlock(line)
+		name, b, ok := goBlock(line)
 		if !ok {
 			return badLine(number, line, "FILE:LINE.COLUMN,LINE.COLUMN STATEMENTS COUNT")
 		}
-		b.file = files.file(name)
-		was, known := blocks[b]
-		if known && was.statements != statements {
-			return refuse(codeContradictory, "The block is named twice, with %d and with %d statements.", was.statements, statements).
-				WithField("line " + strconv.Itoa(number))
-		}
-		if !known {
-			out.Lines += int64(statements)
-		}
-		if count > 0 && !was.run {
-			out.Covered += int64(statements)
-		}
-		blocks[b] = state{statements, was.run || count > 0}
+		b.file, b.line = files.file(name), int32(number)
+		blocks = append(blocks, b)
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return Covered{}, err
+	}
+	return countBlocks(blocks)
 }
 
-func goBlock(line string) (name string, b block, statements int32, count uint64, ok bool) {
+func countBlocks(blocks []block) (Covered, error) {
+	slices.SortFunc(blocks, block.compare)
+	var out Covered
+	run := false
+	for i, b := range blocks {
+		run = run || b.run
+		if i+1 < len(blocks) && blocks[i+1].file == b.file && blocks[i+1].at == b.at {
+			if next := blocks[i+1]; next.statements != b.statements {
+				return Covered{}, refuse(codeContradictory, "The block is named twice, with %d and with %d statements.", b.statements, next.statements).
+					WithField("line " + strconv.Itoa(int(next.line)))
+			}
+			continue
+		}
+		out.Lines += int64(b.statements)
+		if run {
+			out.Covered += int64(b.statements)
+		}
+		run = false
+	}
+	return out, nil
+}
+
+func goBlock(line string) (name string, b block, ok bool) {
 	colon := strings.LastIndexByte(line, ':')
 	if colon <= 0 {
-		return
+		return "", b, false
 	}
-	fields := strings.Split(line[colon+1:], " ")
-	if len(fields) != 3 {
-		return
-	}
-	from, to, ok1 := strings.Cut(fields[0], ",")
+	span, rest, _ := strings.Cut(line[colon+1:], " ")
+	statements, count, ok1 := strings.Cut(rest, " ")
+	from, to, ok2 := strings.Cut(span, ",")
 	for i, half := range []string{from, to} {
-		l, c, ok2 := strings.Cut(half, ".")
-		ln, err := strconv.ParseUint(l, 10, 31)
-		cn, err2 := strconv.ParseUint(c, 10, 31)
-		if !ok1 || !ok2 || err != nil || err2 != nil {
-			return
+		l, c, dot := strings.Cut(half, ".")
+		at, err := strconv.ParseUint(l, 10, 31)
+		column, err2 := strconv.ParseUint(c, 10, 31)
+		if !ok1 || !ok2 || !dot || err != nil || err2 != nil {
+			return "", b, false
 		}
-		b.at[2*i], b.at[2*i+1] = int32(ln), int32(cn)
+		b.at[2*i], b.at[2*i+1] = int32(at), int32(column)
 	}
-	n, err := strconv.ParseUint(fields[1], 10, 31)
-	count, err2 := strconv.ParseUint(fields[2], 10, 63)
-	return line[:colon], b, int32(n), count, err == nil && err2 == nil
+	n, err := strconv.ParseUint(statements, 10, 31)
+	runs, err2 := strconv.ParseUint(count, 10, 63)
+	b.statements, b.run = int32(n), runs > 0
+	return line[:colon], b, err == nil && err2 == nil
 }

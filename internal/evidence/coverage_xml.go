@@ -16,7 +16,7 @@ func cobertura(content []byte) (Covered, error) {
 	if c.says > c.listed {
 		return Covered{}, refuse(codeContradictory, "The document says that it has %d lines, but names %d.", c.says, c.listed)
 	}
-	return c.set.covered(), nil
+	return c.set.count(0), nil
 }
 
 type coberturaReader struct {
@@ -61,7 +61,7 @@ func (c *coberturaReader) line(x *walker, e xml.StartElement) error {
 		return x.fail(codeUnreadable, "A line must have a number and hits.")
 	}
 	c.listed++
-	c.set.add(place{c.file, int32(number)}, hits > 0)
+	c.set.add(c.file, int32(number), hits > 0)
 	return nil
 }
 

@@ -107,38 +107,72 @@ func attributes(n int) string {
 // large are documents as large as one may be, with as many entries as fit.
 func large() map[string]struct {
 	kind    Kind
-	content []byte
+	content func() []byte
 	code    string // of the refusal; "": it is read
 } {
 	type doc = struct {
 		kind    Kind
-		content []byte
+		content func() []byte
 		code    string
 	}
 	run := `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"a"}},"results":[`
 	return map[string]doc{
-		"JUnit":            {Tests, fill("<testsuite>", same("<testcase/>"), "", "</testsuite>"), codeTooLarge},
-		"JUnit, named":     {Tests, fill("<testsuite>", func(i int) string { return fmt.Sprintf(`<testcase classname="com.acme.Pay" name="t%d"/>`, i) }, "", "</testsuite>"), ""},
-		"JUnit, suites":    {Tests, fill("<testsuites>", same("<testsuite/>"), "", "</testsuites>"), codeTooLarge},
-		"JUnit, output":    {Tests, fill("<testsuite><testcase/><system-out>", same("some words of a log\n"), "", "</system-out></testsuite>"), ""},
-		"Cobertura":        {Coverage, fill(`<coverage><class filename="a"><lines>`, func(i int) string { return fmt.Sprintf(`<line number="%d" hits="1"/>`, i) }, "", "</lines></class></coverage>"), ""},
-		"LCOV":             {Coverage, fill("SF:a\n", func(i int) string { return fmt.Sprintf("DA:%d,1\n", i) }, "", "end_of_record\n"), ""},
-		"LCOV, records":    {Coverage, fill("", func(i int) string { return fmt.Sprintf("SF:%d\nDA:1,1\nend_of_record\n", i) }, "", ""), ""},
-		"Go":               {Coverage, fill("mode: set\n", func(i int) string { return fmt.Sprintf("a.go:%d.1,2.2 1 1\n", i) }, "", ""), ""},
-		"SARIF, a million": {Scan, []byte(run + strings.TrimSuffix(strings.Repeat(`{"level":"note"},`, 950_000), ",") + "]}]}"), ""},
-		"SARIF, too many":  {Scan, []byte(run + strings.TrimSuffix(strings.Repeat("{},", MaxItems+1), ",") + "]}]}"), codeTooLarge},
-		"SARIF, located": {Scan, fill(run, func(i int) string {
-			return fmt.Sprintf(`{"ruleId":"R%d","level":"error","locations":[{"physicalLocation":{"artifactLocation":{"uri":"src/f%d.go"},"region":{"startLine":7}}}]}`, i, i)
-		}, ",", "]}]}"), ""},
-		"SARIF, rules":        {Scan, fill(`{"version":"2.1.0","runs":[{"results":[],"tool":{"driver":{"name":"a","rules":[`, func(i int) string { return fmt.Sprintf(`{"id":"%d"}`, i) }, ",", "]}}}]}"), codeTooLarge},
-		"CycloneDX":           {SBOM, fill(`{"bomFormat":"CycloneDX","specVersion":"1.6","components":[`, func(i int) string { return fmt.Sprintf(`{"name":"c%d","version":"1","purl":"pkg:npm/c%d@1"}`, i, i) }, ",", "]}"), ""},
-		"CycloneDX, XML":      {SBOM, fill(`<bom xmlns="http://cyclonedx.org/schema/bom/1.6"><components>`, func(i int) string { return fmt.Sprintf(`<component><name>c%d</name></component>`, i) }, "", "</components></bom>"), ""},
-		"SPDX":                {SBOM, fill(`{"spdxVersion":"SPDX-2.3","packages":[`, func(i int) string { return fmt.Sprintf(`{"SPDXID":"p%d","name":"c","versionInfo":"1"}`, i) }, ",", "]}"), ""},
-		"Trivy, packages":     {Vulnerabilities, fill(`{"SchemaVersion":2,"ArtifactName":"a","Results":[{"Packages":[`, func(i int) string { return fmt.Sprintf(`{"ID":"p%d","Name":"p%d","Version":"1"}`, i, i) }, ",", "]}]}"), ""},
-		"Grype, details":      {Vulnerabilities, fill(`{"descriptor":{},"matches":[{"vulnerability":{"id":"A"},"artifact":{"name":"a"},"matchDetails":[`, same(`{"type":"exact-direct-match","found":{"versionConstraint":"x"}}`), ",", "]}]}"), ""},
-		"CSAF, branches":      {VEX, fill(`{"document":{"category":"csaf_vex","csaf_version":"2.0","tracking":{"current_release_date":"2026-01-01T00:00:00Z"}},"product_tree":{"branches":[`, func(i int) string { return fmt.Sprintf(`{"product":{"product_id":"%d"}}`, i) }, ",", "]}}"), codeEmpty},
-		"JSON, one long text": {Scan, fill(`{"version":"2.1.0","runs":[],"x":"`, same("aaaaaaaaaaaaaaaa"), "", `"}`), codeEmpty},
-		"JSON, escapes":       {Scan, fill(`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"`, same(`\u00e9`), "", `"}}}]}`), ""},
+		"JUnit": {Tests, func() []byte { return fill("<testsuite>", same("<testcase/>"), "", "</testsuite>") }, codeTooLarge},
+		"JUnit, named": {Tests, func() []byte {
+			return fill("<testsuite>", func(i int) string { return fmt.Sprintf(`<testcase classname="com.acme.Pay" name="t%d"/>`, i) }, "", "</testsuite>")
+		}, ""},
+		"JUnit, suites": {Tests, func() []byte { return fill("<testsuites>", same("<testsuite/>"), "", "</testsuites>") }, codeTooLarge},
+		"JUnit, output": {Tests, func() []byte {
+			return fill("<testsuite><testcase/><system-out>", same("some words of a log\n"), "", "</system-out></testsuite>")
+		}, ""},
+		"Cobertura": {Coverage, func() []byte {
+			return fill(`<coverage><class filename="a"><lines>`, func(i int) string { return fmt.Sprintf(`<line number="%d" hits="1"/>`, i) }, "", "</lines></class></coverage>")
+		}, ""},
+		"LCOV": {Coverage, func() []byte {
+			return fill("SF:a\n", func(i int) string { return fmt.Sprintf("DA:%d,1\n", i) }, "", "end_of_record\n")
+		}, ""},
+		"LCOV, records": {Coverage, func() []byte {
+			return fill("", func(i int) string { return fmt.Sprintf("SF:%d\nDA:1,1\nend_of_record\n", i) }, "", "")
+		}, ""},
+		"Go": {Coverage, func() []byte {
+			return fill("mode: set\n", func(i int) string { return fmt.Sprintf("a.go:%d.1,2.2 1 1\n", i) }, "", "")
+		}, ""},
+		"SARIF, a million": {Scan, func() []byte {
+			return []byte(run + strings.TrimSuffix(strings.Repeat(`{"level":"note"},`, 950_000), ",") + "]}]}")
+		}, ""},
+		"SARIF, too many": {Scan, func() []byte {
+			return []byte(run + strings.TrimSuffix(strings.Repeat("{},", MaxItems+1), ",") + "]}]}")
+		}, codeTooLarge},
+		"SARIF, located": {Scan, func() []byte {
+			return fill(run, func(i int) string {
+				return fmt.Sprintf(`{"ruleId":"R%d","level":"error","locations":[{"physicalLocation":{"artifactLocation":{"uri":"src/f%d.go"},"region":{"startLine":7}}}]}`, i, i)
+			}, ",", "]}]}")
+		}, ""},
+		"SARIF, rules": {Scan, func() []byte {
+			return fill(`{"version":"2.1.0","runs":[{"results":[],"tool":{"driver":{"name":"a","rules":[`, func(i int) string { return fmt.Sprintf(`{"id":"%d"}`, i) }, ",", "]}}}]}")
+		}, codeTooLarge},
+		"CycloneDX": {SBOM, func() []byte {
+			return fill(`{"bomFormat":"CycloneDX","specVersion":"1.6","components":[`, func(i int) string { return fmt.Sprintf(`{"name":"c%d","version":"1","purl":"pkg:npm/c%d@1"}`, i, i) }, ",", "]}")
+		}, ""},
+		"CycloneDX, XML": {SBOM, func() []byte {
+			return fill(`<bom xmlns="http://cyclonedx.org/schema/bom/1.6"><components>`, func(i int) string { return fmt.Sprintf(`<component><name>c%d</name></component>`, i) }, "", "</components></bom>")
+		}, ""},
+		"SPDX": {SBOM, func() []byte {
+			return fill(`{"spdxVersion":"SPDX-2.3","packages":[`, func(i int) string { return fmt.Sprintf(`{"SPDXID":"p%d","name":"c","versionInfo":"1"}`, i) }, ",", "]}")
+		}, ""},
+		"Trivy, packages": {Vulnerabilities, func() []byte {
+			return fill(`{"SchemaVersion":2,"ArtifactName":"a","Results":[{"Packages":[`, func(i int) string { return fmt.Sprintf(`{"ID":"p%d","Name":"p%d","Version":"1"}`, i, i) }, ",", "]}]}")
+		}, ""},
+		"Grype, details": {Vulnerabilities, func() []byte {
+			return fill(`{"descriptor":{},"matches":[{"vulnerability":{"id":"A"},"artifact":{"name":"a"},"matchDetails":[`, same(`{"type":"exact-direct-match","found":{"versionConstraint":"x"}}`), ",", "]}]}")
+		}, ""},
+		"CSAF, branches": {VEX, func() []byte {
+			return fill(`{"document":{"category":"csaf_vex","csaf_version":"2.0","tracking":{"current_release_date":"2026-01-01T00:00:00Z"}},"product_tree":{"branches":[`, func(i int) string { return fmt.Sprintf(`{"product":{"product_id":"%d"}}`, i) }, ",", "]}}")
+		}, codeEmpty},
+		"JSON, one long text": {Scan, func() []byte { return fill(`{"version":"2.1.0","runs":[],"x":"`, same("aaaaaaaaaaaaaaaa"), "", `"}`) }, codeEmpty},
+		"JSON, escapes": {Scan, func() []byte {
+			return fill(`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"`, same(`\u00e9`), "", `"}}}]}`)
+		}, ""},
 	}
 }
 
@@ -151,9 +185,10 @@ func TestLarge(t *testing.T) {
 	for name, c := range large() {
 		t.Run(name, func(t *testing.T) {
 			const limit = 128 << 20
+			content := c.content()
 			var s Summary
 			var err error
-			peak := peakOf(func() { s, err = Read(c.kind, c.content, nil) })
+			peak := peakOf(func() { s, err = Read(c.kind, content, nil) })
 			if c.code != "" {
 				if refusal(t, err).Code != c.code {
 					t.Error(err)
@@ -163,7 +198,7 @@ func TestLarge(t *testing.T) {
 			} else if s.Scan != nil && name == "SARIF, a million" && s.Scan.Notes != 950_000 {
 				t.Errorf("%d notes", s.Scan.Notes)
 			}
-			t.Logf("%d MiB read, %d MiB beside it at most", len(c.content)>>20, peak>>20)
+			t.Logf("%d MiB read, %d MiB beside it at most", len(content)>>20, peak>>20)
 			if peak > limit {
 				t.Errorf("%d MiB of heap", peak>>20)
 			}

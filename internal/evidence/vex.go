@@ -58,6 +58,10 @@ func (l *statements) add(s Statement) error {
 		return l.c.fail(codeTooLarge, "The document has more than %d statements.", MaxStatements)
 	}
 	s.Aliases = distinct(s.Aliases, s.ID)
+	for _, names := range []*[]string{&s.Products, &s.Subcomponents} {
+		slices.Sort(*names)
+		*names = slices.Compact(*names)
+	}
 	l.list = append(l.list, s)
 	return nil
 }
