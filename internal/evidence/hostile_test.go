@@ -76,6 +76,7 @@ func TestHostile(t *testing.T) {
 		"a comment":               {Scan, []byte(`{"version": "2.1.0", /* */ "runs": []}`), codeUnreadable},
 		"a member twice, hidden":  {Scan, []byte(`{"version": "2.1.0", "runs": [], "x": [{"a": {"b": 1, "b": 2}}]}`), codeUnreadable},
 		"a member twice, escaped": {Scan, []byte(`{"version": "2.1.0", "runs": [], "run\u0073": []}`), codeUnreadable},
+		"a member twice of many":  {Scan, []byte(`{"version": "2.1.0", "runs": [], "x": {` + members(40) + `, "m39": 0}}`), codeUnreadable},
 		"a huge index":            {Scan, []byte(`{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "a"}}, "results": [{"ruleIndex": 1e300}]}]}`), codeUnreadable},
 		"an index below":          {Scan, []byte(`{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "a"}}, "results": [{"ruleIndex": -2}]}]}`), codeUnreadable},
 		"an index between":        {Scan, []byte(`{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "a"}}, "results": [{"ruleIndex": 1.5}]}]}`), codeUnreadable},
@@ -94,6 +95,14 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	}
+}
+
+func members(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf(`"m%d":0`, i))
+	}
+	return strings.Join(list, ",")
 }
 
 func attributes(n int) string {

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,6 +151,30 @@ func TestSigstoreTampered(t *testing.T) {
 		s, err := Read(Attestation, bad, []Signer{signer})
 		if err == nil && (!bytes.Equal(s.Attestation.Predicate, want.Attestation.Predicate) || s.Subjects[0] != want.Subjects[0]) {
 			t.Errorf("a changed byte %d gave another statement", at)
+		}
+	}
+}
+
+// TestSigstoreTransparency takes from a trust root what proves that a certificate or a
+// signature was logged: without it nothing verifies, nor with other keys in its place.
+func TestSigstoreTransparency(t *testing.T) {
+	good := vector(t, "sigstore", "happy-path-intoto-in-dsse-v3", "bundle.sigstore.json")
+	public := vector(t, "sigstore", "trusted-root-public-good.json")
+	for what, change := range map[string]func(root map[string]any){
+		"other certificate logs": func(root map[string]any) { root["ctlogs"] = root["tlogs"] },
+		"no transparency log":    func(root map[string]any) { root["tlogs"] = []any{} },
+		"other transparency log": func(root map[string]any) { root["tlogs"] = root["ctlogs"] },
+		"no authority":           func(root map[string]any) { root["certificateAuthorities"] = []any{} },
+	} {
+		var root map[string]any
+		if err := json.Unmarshal(public, &root); err != nil {
+			t.Fatal(err)
+		}
+		change(root)
+		signer := conformance
+		signer.Root, _ = json.Marshal(root)
+		if _, err := Read(Attestation, good, []Signer{signer}); refusal(t, err).Code != codeUnsigned {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

@@ -59,6 +59,7 @@ func (l *statements) add(s Statement) error {
 	}
 	s.Aliases = distinct(s.Aliases, s.ID)
 	for _, names := range []*[]string{&s.Products, &s.Subcomponents} {
+		*names = slices.Clone(*names) // which several statements may share
 		slices.Sort(*names)
 		*names = slices.Compact(*names)
 	}
