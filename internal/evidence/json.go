@@ -223,21 +223,6 @@ func (c *cursor) array(f func() error) error {
 	return nil
 }
 
-// objects calls f at every member of every object of an array. Before it, begin is
-// called at each object, and after it, end.
-func (c *cursor) objects(begin func(), f func(key string) error, end func() error) error {
-	return c.array(func() error {
-		begin()
-		if c.peek() != '{' {
-			return c.wrong("an object")
-		}
-		if err := c.object(f); err != nil {
-			return err
-		}
-		return end()
-	})
-}
-
 // item counts what a document has many of.
 func (c *cursor) item() error {
 	if c.items++; c.items > MaxItems {
