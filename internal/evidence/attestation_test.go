@@ -262,7 +262,11 @@ func TestVectorOfDSSE(t *testing.T) {
 		}
 		return n
 	}
-	key := &ecdsa.PublicKey{Curve: elliptic.P256(), X: number("X"), Y: number("Y")}
+	point := append([]byte{4}, number("X").FillBytes(make([]byte, 32))...)
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(point, number("Y").FillBytes(make([]byte, 32))...))
+	if err != nil {
+		t.Fatal(err)
+	}
 	sig, err := base64.StdEncoding.DecodeString(regexp.MustCompile(`"sig": "([^"]+)"`).FindStringSubmatch(text)[1])
 	if err != nil {
 		t.Fatal(err)
