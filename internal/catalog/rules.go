@@ -327,7 +327,9 @@ func (v *rules) stage(r *resource, path string, pipeline *resource, stage string
 
 // within checks a duration that is set.
 func (v *rules) within(r *resource, path string, d Duration, least, most time.Duration) {
-	if r.root.field(path) == nil {
+	// Of a field within another, zero is the default. An older release did not look at
+	// these bounds: a catalog of a journal stays readable.
+	if nested := strings.ContainsAny(path, ".["); nested && (d == 0 || !v.written) || !nested && r.root.field(path) == nil {
 		return
 	}
 	if t := time.Duration(d); t < least || t > most {
