@@ -30,6 +30,7 @@ type Catalog struct {
 	Separations     map[string]Separation
 
 	Provisioners map[string]Provisioner
+	FreezeRules  map[string]FreezeRule
 
 	Signers map[string]Signer
 
@@ -160,6 +161,10 @@ func (c *Catalog) ScopeOf(k Key) lockkeeper.Scope {
 		}
 	case FreezeKind:
 		if f, ok := c.Freezes[k.Name]; ok {
+			return f.Scope
+		}
+	case FreezeRuleKind:
+		if f, ok := c.FreezeRules[k.Name]; ok {
 			return f.Scope
 		}
 	case ActivationRuleKind:

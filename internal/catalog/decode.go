@@ -48,7 +48,8 @@ var blanks = map[Kind]func() any{
 
 	ProvisionerKind: func() any { return new(Provisioner) },
 
-	SignerKind: func() any { return new(Signer) },
+	SignerKind:     func() any { return new(Signer) },
+	FreezeRuleKind: func() any { return new(FreezeRule) },
 }
 
 func kindNames() []string {

@@ -126,6 +126,7 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		programs:     map[string]*program{},
 		conditions:   map[string]*Condition{},
 		Separations:  map[string]Separation{},
+		FreezeRules:  map[string]FreezeRule{},
 	}
 	for _, r := range BuiltInRoles() {
 		c.Roles[r.Name] = r
@@ -166,6 +167,8 @@ func (c *Catalog) put(r *resource) {
 		c.Providers[v.Name] = *v
 	case *Freeze:
 		c.Freezes[v.Name] = *v
+	case *FreezeRule:
+		c.FreezeRules[v.Name] = *v
 	case *ActivationRule:
 		c.ActivationRules[v.Name] = *v
 	case *Directory:
@@ -205,6 +208,9 @@ func (c *Catalog) index(resources []*resource) error {
 	slices.SortFunc(c.documents, func(a, b Document) int { return a.Key.Compare(b.Key) })
 	for _, list := range c.byRepo {
 		slices.SortFunc(list, candidate.compare)
+	}
+	for _, list := range c.frozen {
+		slices.SortFunc(list, func(a, b Freeze) int { return strings.Compare(a.Name, b.Name) })
 	}
 	sum := []byte(catalogDomain)
 	for _, d := range c.documents {

@@ -29,7 +29,8 @@ const (
 
 	ProvisionerKind Kind = "Provisioner"
 
-	SignerKind Kind = "Signer"
+	SignerKind     Kind = "Signer"
+	FreezeRuleKind Kind = "FreezeRule"
 )
 
 // A Key names one resource of a catalog. Project is "" for the kinds that
@@ -359,6 +360,9 @@ type Environment struct {
 	// Persons is how many persons at most may be able to reach the environment; no
 	// catalog is applied under which more can.
 	Persons *Persons `json:"persons,omitempty"`
+	// Override is what it takes to waive soft checks and soft freezes for one ask; none:
+	// nobody can.
+	Override *Override `json:"override,omitempty"`
 }
 
 // Persons is a budget of persons, not of accounts. Whoever could by activating a
@@ -410,6 +414,9 @@ type Check struct {
 	Vulnerabilities *KnownVulnerabilities `json:"vulnerabilities,omitempty"`
 	Provenance      *SLSAProvenance       `json:"provenance,omitempty"`
 	Attestation     *AttestationCheck     `json:"attestation,omitempty"`
+	// Soft lets an override of the environment waive the check. What production
+	// demands is met by checks that are not soft, and a lock is never soft.
+	Soft bool `json:"soft,omitempty"`
 }
 
 // An Approval demands that Count distinct persons out of Groups let the ask
@@ -518,29 +525,6 @@ type Identity struct {
 	Lifetime    Duration `json:"lifetime,omitempty"` // of one token; default 5m, or the environment's heartbeat where that is shorter; 1s to 1h, at most the heartbeat
 	Stages      []string `json:"stages"`             // PIPELINE/STAGE, all of one pipeline
 	People      bool     `json:"people,omitempty"`   // people who hold identities/use may have its tokens, too
-}
-
-// A Freeze stops deployments at a scope and below it for a time.
-type Freeze struct {
-	Name    string            `json:"name"`
-	Scope   lockkeeper.Scope  `json:"scope"`
-	From    lockkeeper.Moment `json:"from"`
-	Until   lockkeeper.Moment `json:"until"` // half-open: frozen before Until
-	Reason  string            `json:"reason"`
-	Actions []string          `json:"actions,omitempty"` // deploy, rollback; default: both
-	Callers []string          `json:"callers,omitempty"` // people, automation; default: both
-}
-
-// The callers that a freeze tells apart: runs that a person started, and runs
-// in which automation has a part.
-const (
-	PeopleCaller     = "people"
-	AutomationCaller = "automation"
-)
-
-// Stops reports whether the freeze stops an action by a caller, in its time.
-func (f Freeze) Stops(action, caller string) bool {
-	return (len(f.Actions) == 0 || slices.Contains(f.Actions, action)) && (len(f.Callers) == 0 || slices.Contains(f.Callers, caller))
 }
 
 // A Duration is a length of time, written as in Go: 1h30m. Zero means the

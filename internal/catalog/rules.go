@@ -132,6 +132,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.provider(r, value)
 		case *Freeze:
 			v.freeze(r, value)
+		case *FreezeRule:
+			v.freezeRule(r, value)
 		case *ActivationRule:
 			v.activationRule(r, value)
 		case *Directory:
@@ -243,26 +245,6 @@ func (v *rules) assignment(r *resource, a *Assignment) {
 	if !a.End.IsZero() && !a.Start.Before(a.End) {
 		v.add(r, "end", "end_before_start", "The assignment "+a.Name+" ends before it starts, or at that moment.", "Set end after start; it holds up to end, without it.")
 	}
-}
-
-func (v *rules) freeze(r *resource, f *Freeze) {
-	v.scope(r, f.Scope)
-	for _, path := range []string{"from", "until"} {
-		if r.root.field(path) == nil {
-			v.add(r, path, "field_missing", "The field "+path+" is missing: a freeze has both ends.", "Write an instant such as 2027-12-20T00:00:00Z.")
-			return
-		}
-	}
-	v.moments(r, "from", f.From)
-	v.moments(r, "until", f.Until)
-	if !f.From.Before(f.Until) {
-		v.add(r, "until", "end_before_start", "The freeze "+f.Name+" ends before it starts, or at that moment.", "Set until after from; it holds up to until, without it.")
-	}
-	if strings.TrimSpace(f.Reason) == "" {
-		v.add(r, "reason", "reason_missing", "The freeze "+f.Name+" has no reason.", "Say why, for those whom it stops.")
-	}
-	v.oneOf(r, "actions", f.Actions, lockkeeper.DeployAction, lockkeeper.RollbackAction)
-	v.oneOf(r, "callers", f.Callers, PeopleCaller, AutomationCaller)
 }
 
 // moments refuses an instant that the canonical form could not carry, or that

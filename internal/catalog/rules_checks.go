@@ -42,6 +42,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 		}
 		first[check.Name] = true
 		v.check1(r, at, e, check)
+		v.softUnfit(r, at, check)
 		if check.Lock != nil {
 			if locks++; locks > 1 {
 				v.add(r, at+".lock", "duplicate_lock", "The environment "+e.Name+" has a lock already.", "Keep one of the two.")
@@ -52,6 +53,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 	if e.Persons != nil && *e.Persons == (Persons{}) {
 		v.add(r, "persons", "persons_missing", "The budget of persons says nothing.", "Write persons: {write: 5, approve: 4}, or one of the two.")
 	}
+	v.override(r, e)
 	v.afterCycles(r, e)
 	v.demands(r, e)
 }
@@ -213,11 +215,7 @@ func (v *rules) template(r *resource, at string, t Template) {
 }
 
 func (v *rules) hours(r *resource, at string, h Hours) {
-	if h.Zone == "" || h.Zone == "Local" {
-		v.add(r, at+".zone", "zone_unknown", "The hours need a time zone.", "Write a name of the IANA data base such as Europe/Zurich, or UTC.")
-	} else if _, err := time.LoadLocation(h.Zone); err != nil {
-		v.add(r, at+".zone", "zone_unknown", "There is no time zone "+name(h.Zone)+".", "Write a name of the IANA data base such as Europe/Zurich, or UTC.")
-	}
+	v.zone(r, at+".zone", h.Zone)
 	v.bounded(r, at+".windows", len(h.Windows), maxWindows)
 	for i, w := range h.Windows {
 		path := fmt.Sprintf("%s.windows[%d]", at, i)
@@ -235,14 +233,7 @@ func (v *rules) hours(r *resource, at string, h Hours) {
 			v.add(r, path+".to", "window_empty", "The window ends when it begins.", "Set from and to apart.")
 		}
 	}
-	if len(h.Except) > maxExcept {
-		v.bounded(r, at+".except", len(h.Except), maxExcept)
-	}
-	for i, d := range h.Except {
-		if t, err := time.Parse(time.DateOnly, d); err != nil || t.Year() < 1970 {
-			v.add(r, fmt.Sprintf("%s.except[%d]", at, i), "date_unfit", name(d)+" is no date.", "Write it in quotes, as \"2026-12-25\".")
-		}
-	}
+	v.dates(r, at+".except", h.Except)
 }
 
 // Weekdays are the names of the days, as windows write them, monday first.
@@ -286,9 +277,13 @@ func Demands() []Demand {
 	return []Demand{DemandApproval, DemandSecurityReview, DemandBranchControl}
 }
 
-// Meets reports whether the environment's checks meet a demand.
+// Meets reports whether the environment's checks meet a demand. A soft one meets
+// none, so that no override reaches what production must have.
 func (e Environment) Meets(d Demand) bool {
 	return slices.ContainsFunc(e.Checks, func(c Check) bool {
+		if c.Soft {
+			return false
+		}
 		switch d {
 		case DemandApproval:
 			return c.Approval != nil

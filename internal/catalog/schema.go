@@ -114,12 +114,14 @@ var enums = map[string]func() []string{
 		}
 		return out
 	},
-	"Approval.Review": func() []string { return []string{SecurityReview} },
-	"Lock.Mode":       func() []string { return []string{LockSequential, LockLatest} },
-	"Window.Days":     Weekdays,
-	"Freeze.Actions":  func() []string { return []string{"deploy", "rollback"} },
-	"Freeze.Callers":  func() []string { return []string{PeopleCaller, AutomationCaller} },
-	"Claim.Fact":      MappableFacts,
-	"SSH.Extensions":  SSHExtensions,
-	"Separation.Mode": func() []string { return []string{SeparateHolding, SeparateUse} },
+	"Approval.Review":   func() []string { return []string{SecurityReview} },
+	"Lock.Mode":         func() []string { return []string{LockSequential, LockLatest} },
+	"Window.Days":       Weekdays,
+	"Freeze.Actions":    func() []string { return []string{"deploy", "rollback", TokensAction} },
+	"Freeze.InFlight":   func() []string { return []string{InFlightFinish, InFlightNoTokens, InFlightAbort} },
+	"FreezeWindow.Days": Weekdays,
+	"Freeze.Callers":    func() []string { return []string{PeopleCaller, AutomationCaller} },
+	"Claim.Fact":        MappableFacts,
+	"SSH.Extensions":    SSHExtensions,
+	"Separation.Mode":   func() []string { return []string{SeparateHolding, SeparateUse} },
 }

@@ -157,6 +157,9 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Freezes, new.Freezes, k.Name); was {
 			w.freeze(a, b, is)
 		}
+	case FreezeRuleKind:
+		a, was, b, is := pair(old.FreezeRules, new.FreezeRules, k.Name)
+		w.freezeRule(a, was, b, is)
 	case ActivationRuleKind:
 		if a, was, b, is := pair(old.ActivationRules, new.ActivationRules, k.Name); was {
 			w.activationRule(a, b, is)
@@ -234,6 +237,7 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(a.Activation != "" && a.Activation != b.Activation, "a run need not have activated %s any more", a.Activation)
 	w.when(b.RecordLimit() > a.RecordLimit(), "a record vouches for an artifact for %s instead of %s", b.RecordLimit(), a.RecordLimit())
 	w.persons(a.Persons, b.Persons)
+	w.override(a.Override, b.Override)
 	w.checks(a.Checks, b.Checks)
 }
 
@@ -270,6 +274,7 @@ func (w *weakening) waivers(a, b Environment) {
 }
 
 func (w *weakening) check(a, b Check) {
+	w.when(b.Soft && !a.Soft, "the check %s may be waived by an override", a.Name)
 	switch {
 	case a.Approval != nil && b.Approval != nil:
 		w.approval(a.Name, *a.Approval, *b.Approval)
@@ -420,18 +425,4 @@ func (w *weakening) activationRule(a, b ActivationRule, is bool) {
 	w.when(longer(a.StepUp, b.StepUp), "it may be begun with an older sign-in")
 	w.when(a.Strong && !b.Strong, "it may be begun without a second factor")
 	w.uses(a, b)
-}
-
-func (w *weakening) freeze(a, b Freeze, is bool) {
-	if !is {
-		w.when(true, "the freeze is gone")
-		return
-	}
-	w.when(a.From.Before(b.From) || b.Until.Before(a.Until), "the freeze is shorter")
-	w.when(a.Scope != b.Scope && !b.Scope.Contains(a.Scope), "the freeze covers another scope")
-	for _, action := range []string{lockkeeper.DeployAction, lockkeeper.RollbackAction} {
-		for _, caller := range []string{PeopleCaller, AutomationCaller} {
-			w.when(a.Stops(action, caller) && !b.Stops(action, caller), "the freeze no longer stops %s by %s", action, caller)
-		}
-	}
 }

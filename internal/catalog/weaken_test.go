@@ -121,6 +121,12 @@ checks:
 ---
 {kind: User, name: one}
 ---
+{kind: Freeze, name: weekends, scope: /projects/shop, from: 2026-01-01T00:00:00Z, reason: w, zone: Europe/Zurich, windows: [{days: [friday], from: "18:00", to: "08:00", nights: 3}, {monthDays: [28, last]}, {dates: ["12-24"]}], except: ["2026-12-25"], exempt: [leads], inFlight: noTokens}
+---
+{kind: FreezeRule, name: halts, scope: /projects/shop, longest: 24h}
+---
+{kind: Environment, name: over, project: shop, tier: development, checks: [{name: talk, approval: {count: 1, groups: [leads]}}, {name: later, delay: {for: 11m}, soft: true}], override: {count: 3, groups: [leads], signedIn: 10m, longest: 30m, patience: 20m, budget: 3, review: 24h, reviewers: {count: 2, groups: [leads]}}}
+---
 {kind: Pipeline, name: ship, project: shop, provider: ci, organisation: 77, repository: 5, definition: x.yml, stages: [{name: s, trust: {environment: e, events: [push], refs: [refs/heads/main], rule: 'job.attempt == 1'}}]}
 ---
 {kind: Pipeline, name: side, project: shop, provider: ci, organisation: 77, repository: 6, definition: x.yml, stages: [{name: s, trust: {environment: g, events: [push], refs: [refs/heads/main]}}]}
@@ -402,6 +408,33 @@ func judgements() map[string]judgement {
 		"BreakGlass.Reviewers":      {names: "judged by its own fields"},
 		"Reviewers.Count":           {weaker: []edit{{"reviewers: {count: 2", "reviewers: {count: 1", false}}},
 		"Reviewers.Groups":          {weaker: []edit{{"count: 2, groups: [leads]}}}", "count: 2, groups: [leads, release-managers]}}}", false}, {"count: 2, groups: [leads]}}}", "count: 2, groups: [release-managers]}}}", true}}},
+		"Freeze.Windows":            {weaker: []edit{{", {monthDays: [28, last]}", "", false}, {"reason: r}", "reason: r, zone: UTC, windows: [{days: [monday]}]}", false}}},
+		"Freeze.Zone":               {weaker: []edit{{"zone: Europe/Zurich, windows: [{days: [friday]", "zone: Europe/Berlin, windows: [{days: [friday]", true}}},
+		"Freeze.Except":             {weaker: []edit{{`except: ["2026-12-25"], exempt`, `except: ["2026-12-25", "2026-12-26"], exempt`, false}}},
+		"Freeze.Exempt":             {weaker: []edit{{"exempt: [leads]", "exempt: [leads, left]", false}, {"reason: r}", "reason: r, exempt: [left]}", false}}},
+		"Freeze.InFlight":           {weaker: []edit{{", inFlight: noTokens", "", false}}, not: []edit{{"inFlight: noTokens", "inFlight: abort", false}}},
+		"Freeze.Soft":               {weaker: []edit{{"reason: r}", "reason: r, soft: true}", false}}},
+		"FreezeWindow.Days":         {weaker: []edit{{"days: [friday], from: \"18:00\"", "days: [thursday], from: \"18:00\"", true}}, not: []edit{{"days: [friday], from: \"18:00\"", "days: [friday, saturday], from: \"18:00\"", false}}},
+		"FreezeWindow.MonthDays":    {weaker: []edit{{"monthDays: [28, last]", "monthDays: [28]", false}}},
+		"FreezeWindow.Dates":        {weaker: []edit{{`dates: ["12-24"]`, `dates: ["12-23"]`, true}}},
+		"FreezeWindow.From":         {weaker: []edit{{`from: "18:00", to: "08:00", nights`, `from: "19:00", to: "08:00", nights`, true}}},
+		"FreezeWindow.To":           {weaker: []edit{{`to: "08:00", nights`, `to: "07:00", nights`, true}}},
+		"FreezeWindow.Nights":       {weaker: []edit{{"nights: 3", "nights: 2", true}}},
+		"FreezeRule.Name":           {names: another},
+		"FreezeRule.Scope":          {weaker: []edit{{"halts, scope: /projects/shop, longest", "halts, scope: /projects/shop/environments/strict, longest", false}}},
+		"FreezeRule.Longest":        {weaker: []edit{{"longest: 24h}", "longest: 23h}", false}}, not: []edit{{"longest: 24h}", "longest: 25h}", false}}},
+		"FreezeRule.Alone":          {weaker: []edit{{"longest: 24h}", "longest: 24h, alone: true}", false}}},
+		"Check.Soft":                {weaker: []edit{{"name: talk, approval: {count: 1, groups: [leads]}", "name: talk, approval: {count: 1, groups: [leads]}, soft: true", false}}},
+		"Environment.Override":      {weaker: []edit{{"tier: production", "tier: production\noverride: {groups: [leads], reviewers: {groups: [leads]}}", false}}},
+		"Override.Count":            {weaker: []edit{{"override: {count: 3", "override: {count: 2", false}, {"override: {count: 3, ", "override: {", false}}},
+		"Override.Groups":           {weaker: []edit{{"override: {count: 3, groups: [leads]", "override: {count: 3, groups: [leads, left]", false}}},
+		"Override.SignedIn":         {weaker: []edit{{"signedIn: 10m", "signedIn: 11m", false}, {"signedIn: 10m, ", "", false}}},
+		"Override.Weak":             {weaker: []edit{{"signedIn: 10m", "signedIn: 10m, weak: true", false}}},
+		"Override.Longest":          {weaker: []edit{{"longest: 30m, patience: 20m", "longest: 31m, patience: 20m", false}, {"longest: 30m, patience: 20m", "patience: 20m", false}}},
+		"Override.Patience":         {weaker: []edit{{"patience: 20m", "patience: 21m", false}, {"patience: 20m, ", "", false}}},
+		"Override.Budget":           {weaker: []edit{{"patience: 20m, budget: 3", "patience: 20m, budget: 4", false}}},
+		"Override.Review":           {weaker: []edit{{"budget: 3, review: 24h, reviewers: {count: 2, groups: [leads]}}}", "budget: 3, review: 25h, reviewers: {count: 2, groups: [leads]}}}", false}}},
+		"Override.Reviewers":        {names: "judged by its own fields"},
 		"Freeze.Callers":            {weaker: []edit{{"reason: r}", "reason: r, callers: [people]}", false}}},
 		"ActivationRule.StepUp":     {weaker: []edit{{", stepUp: 15m", "", false}, {"stepUp: 15m", "stepUp: 16m", false}}},
 		"ActivationRule.TicketCall": {weaker: []edit{{"{whenAway: {count: 2, groups: [leads]}, call: {url: \"https://tickets.example.com/{ticket}\", method: GET, criteria: body.ok == true, headers: [{name: Accept, value: text/json}], timeout: 5s, retry: 10s, within: 1m, signed: true, token: {tokenURL: \"https://login.example.com/token\", client: lk, scope: read, audience: tickets}}}}", "{call: {url: \"https://x.example.com\", criteria: status == 200}}}", true}}},
@@ -534,6 +567,7 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		SeparationKind:     {{"{kind: Separation, name: z, scope: /, mode: hold, actions: [[deployments/start], [journal/export]]}", false, true}},
 		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
 		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},
+		FreezeRuleKind:     {{"{kind: FreezeRule, name: z, scope: /}", false, true}, {"{kind: FreezeRule, name: z, scope: /, alone: true}", true, false}},
 		FreezeKind:         {{"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}", false, true}},
 	}
 	for _, documents := range judged {

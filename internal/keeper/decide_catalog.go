@@ -117,6 +117,7 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.ProvisionerKind: lockkeeper.WriteAccess,
 	catalog.SeparationKind:  lockkeeper.WriteAccess,
 	catalog.SignerKind:      lockkeeper.WritePipelines,
+	catalog.FreezeRuleKind:  lockkeeper.WriteEnvironments,
 }
 
 // notOwnIssuer refuses a catalog under which Lockkeeper's own tokens prove a
