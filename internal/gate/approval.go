@@ -49,6 +49,24 @@ func approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	for i := range t.checks {
 		out[i] = t.approval(i)
 	}
+	if asked := approvalChecks(f.Environment); len(asked) > len(out) {
+		return withWaived(f, asked, out, now)
+	}
+	return out
+}
+
+// withWaived adds, each in its place, the approvals that an override waives.
+func withWaived(f Facts, asked []catalog.Check, rest []lockkeeper.Decision, now lockkeeper.Moment) []lockkeeper.Decision {
+	plain := f
+	plain.Overrides = nil
+	out := approvals(plain, now)
+	for i, c := range asked {
+		if len(rest) > 0 && rest[0].Subject == "check "+c.Name {
+			out[i], rest = rest[0], rest[1:]
+		} else {
+			out[i] = f.waived(c.Name, c.Soft, out[i])
+		}
+	}
 	return out
 }
 
@@ -57,7 +75,7 @@ func approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 func Approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return approvals(f, now) }
 
 func newTally(f Facts, now lockkeeper.Moment) *tally {
-	t := &tally{checks: approvalChecks(f.Environment), asOf: f.asOf(now), running: !f.Released.IsZero(), extra: extra(f)}
+	t := &tally{checks: f.approvalChecks(), asOf: f.asOf(now), running: !f.Released.IsZero(), extra: extra(f)}
 	for _, v := range f.Votes {
 		t.ballots = append(t.ballots, ballot{v, Admissible(f, v, now)})
 	}
@@ -278,7 +296,7 @@ func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 		return d
 	}
 	var asked []string
-	for _, c := range approvalChecks(f.Environment) {
+	for _, c := range f.approvalChecks() {
 		if inAny(v.Groups, c.Approval.Asks()) {
 			return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "approved",
 				Sentence: fmt.Sprintf("%s approved at %s%s.", v.User, v.At, standsFor(v)), Because: []lockkeeper.Decision{v.Right}}

@@ -25,6 +25,7 @@ type Facts struct {
 	Production  bool                  // the environment was one of production when the ask was opened
 	Freed       lockkeeper.Moment     // when the environment's lock was last let go; zero: never held
 	Activated   []lockkeeper.Decision // what the job must have activated, and whether it has
+	Overrides   []Override            // granted for this ask, that count now
 	RecordAge   time.Duration         // how old a record may be that vouches for an artifact; 0: what the environment says
 
 	// Evidence is every piece about any of the ask's digests in its project, oldest first.
@@ -93,6 +94,7 @@ type Initiator struct {
 	Persons    []lockkeeper.Person `json:"persons,omitempty"`
 	Automation bool                `json:"automation,omitempty"` // a schedule or a declared automation account
 	Right      lockkeeper.Decision `json:"right,omitzero"`       // may the user start deployments here, now
+	Groups     []string            `json:"groups,omitempty"`     // of those that freezes spare, which the user is in now
 }
 
 // A Vote is one person's approval of the ask.

@@ -34,23 +34,27 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
 	because = append(because, demands(f, now)...)
 	because = append(because, f.Activated...)
-	because = append(because, static(f)...)
-	because = append(because, evidenceChecks(f, now)...)
+	because = append(because, f.waiveAll(static(f))...)
+	because = append(because, f.waiveAll(evidenceChecks(f, now))...)
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
-	because = append(because, times(f, now)...)
+	because = append(because, f.waiveAll(times(f, now))...)
 	return append(because, patience(f, now))
 }
 
 // Standing judges what must go on holding while a deployment runs: who started
 // it, the stage, the artifacts, what the ask itself says, and the approvals with
-// the voters' rights of this moment. It leaves out what concerns only the start:
-// freezes, hours, delays, waivers, the lock and the ask's patience.
+// the voters' rights of this moment, and the freezes that take leases. It leaves out
+// what concerns only the start: other freezes, hours, delays, waivers, the lock and
+// the ask's patience.
 func Standing(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
 	because = append(because, f.Activated...)
-	because = append(because, static(f)...)
+	because = append(because, f.waiveAll(static(f))...)
 	because = append(because, approvals(f, now)...)
+	if frozen, reaches := InFlight(f, false, now); reaches {
+		because = append(because, frozen)
+	}
 	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), because...)
 }
 
@@ -232,35 +236,6 @@ func (f Facts) voucher(a lockkeeper.Artifact, now lockkeeper.Moment) (fresh, new
 func (r Record) vouches(ask lockkeeper.Ask, a lockkeeper.Artifact) bool {
 	return r.Artifact == a && r.Pipeline == ask.Pipeline && r.Stage != ask.Stage &&
 		r.Repository == ask.Repository && r.Commit == ask.Commit
-}
-
-// Freeze waits while a freeze that stops this action by this caller covers the
-// environment, and a pass holds until the next one begins.
-func Freeze(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
-	d := lockkeeper.Decision{Subject: "freeze", Verdict: lockkeeper.Pass, Code: "not_frozen", Sentence: "No freeze stops this here now."}
-	caller := catalog.PeopleCaller
-	if extra(f) > 0 {
-		caller = catalog.AutomationCaller
-	}
-	for _, z := range f.Freezes {
-		if !z.Stops(f.Ask.Action, caller) {
-			continue
-		}
-		switch {
-		case now.Before(z.From):
-			d.Until = earlier(d.Until, &z.From)
-		case now.Before(z.Until):
-			one := lockkeeper.Decision{Subject: "freeze " + z.Name, Verdict: lockkeeper.Wait, Code: "frozen"}
-			one.Sentence = fmt.Sprintf("%s is frozen until %s: %s", z.Scope, z.Until, z.Reason)
-			one.Next = "Wait for its end, or ask whoever administers the environment to lift the freeze."
-			d.Because = append(d.Because, one)
-		}
-	}
-	if len(d.Because) > 0 {
-		first := d.Because[0]
-		d.Verdict, d.Code, d.Sentence, d.Next, d.Until = lockkeeper.Wait, first.Code, first.Sentence, first.Next, nil
-	}
-	return d
 }
 
 func patience(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
