@@ -13,7 +13,7 @@ type BreakGlass struct {
 // Notice tells somebody what happened that concerns him.
 type Notice struct {
 	ID      string            `json:"id"`
-	About   string            `json:"about" doc:"break-glass, incident or recovery"`
+	About   string            `json:"about" doc:"break-glass, incident, recovery or override"`
 	Subject string            `json:"subject" doc:"what it is about, as the journal's entries are found by it"`
 	Text    string            `json:"text"`
 	At      lockkeeper.Moment `json:"at"`
@@ -27,11 +27,13 @@ type Notices struct {
 // Review is what persons who took no part look at afterwards.
 type Review struct {
 	ID         string            `json:"id"`
-	About      string            `json:"about" doc:"break-glass or recovery"`
+	About      string            `json:"about" doc:"break-glass, recovery or override"`
 	User       string            `json:"user" doc:"whose deeds are reviewed"`
 	Role       string            `json:"role,omitempty"`
 	Scope      lockkeeper.Scope  `json:"scope"`
 	Activation string            `json:"activation,omitempty"`
+	Override   string            `json:"override,omitempty"`
+	Deployment string            `json:"deployment,omitempty" doc:"of the override"`
 	Reason     string            `json:"reason"`
 	Opened     lockkeeper.Moment `json:"opened"`
 	Due        lockkeeper.Moment `json:"due"`

@@ -39,6 +39,8 @@ var wrong = map[string][]string{
 	"receipt show": {"d-x"}, "receipt verify": {"NOTHING"}, "recover": {"--data", "NOTHING", "--administrator", "dora", "--reason", "r"}, "recover confirm": {"--revision", "1"},
 	"reject": {"d-x"}, "schema": {"x"}, "serve": {"--listen", "nowhere"}, "setup": {"--user", "dora", "--code", "lks_x"},
 	"token": {"d-x", "--handle-file", "NOTHING/h"}, "trust": {"vault", "--identity", "payments/test"}, "validate": {"NOTHING"}, "version": {"x"},
+	"freeze list": {"--scope", "/projects/x y"}, "freeze show": {"nowhere"}, "freeze when": {"--days", "401"}, "freeze start": {"--scope", "/", "--for", "1h", "--reason", "x"}, "freeze end": {"f-x", "--reason", "x"},
+	"override request": {"d-x", "--waive", "x", "--reason", "x", "--incident", "x"}, "override list": {}, "override show": {"o-x"}, "override approve": {"o-x"}, "override deny": {"o-x"}, "override end": {"o-x"},
 	"incident open": {"--title", "x", "--freeze", "/"}, "incident list": {}, "incident show": {"i-x"}, "incident extend": {"i-x", "--strict"}, "incident close": {"i-x", "--finding", "x"},
 	"recover incident": {"i-x", "--data", "NOTHING", "--finding", "x"},
 	"recovery make":    {"--user", "dora", "--holder", "a", "--holder", "b"}, "recovery collect": {}, "recovery show": {}, "recovery use": {"--codes-file", "NOTHING/codes"},

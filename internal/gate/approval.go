@@ -70,6 +70,10 @@ func withWaived(f Facts, asked []catalog.Check, rest []lockkeeper.Decision, now 
 	return out
 }
 
+// Needed is how many distinct persons an approval asks for: one more where automation
+// has a part.
+func Needed(f Facts, c catalog.Check) int { return c.Approval.Count + extra(f) }
+
 // Approvals judges the approvals alone, for what is no deployment: f.About says
 // what is approved, f.Initiators whose it is.
 func Approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return approvals(f, now) }

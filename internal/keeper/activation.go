@@ -354,7 +354,7 @@ func deploymentSubjects(ids []string) []string {
 func (w *world) votedUnder(activation string) []string {
 	var out []string
 	for id, d := range w.Deployments {
-		if slices.ContainsFunc(d.Votes, func(v Vote) bool { return v.Activation == activation }) {
+		if slices.ContainsFunc(d.allVotes(), func(v Vote) bool { return v.Activation == activation }) {
 			out = append(out, id)
 		}
 	}

@@ -185,7 +185,7 @@ func (w *world) cutDeployments(before *world, i *Incident, by Caller, reason str
 		runs := d.Status == Running
 		seen := w.eased(runs)
 		locks := seen.locks(seen.placeOf(d))
-		if users := seen.void(d.Votes, d.Delegated); len(users) > 0 && len(locks) == 0 {
+		if users := seen.void(d.allVotes(), d.Delegated); len(users) > 0 && len(locks) == 0 {
 			ev := &approvalsVoided{Incident: i.ID, Deployment: id, Users: users, Revision: w.Revision.Number}
 			events, out.Voided = append(events, ev), append(out.Voided, id)
 			d = d.clone()

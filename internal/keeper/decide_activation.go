@@ -445,7 +445,7 @@ func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]even
 	var scopes []lockkeeper.Scope
 	under := func(v Vote) bool { return v.Activation == c.Activation }
 	for _, d := range w.Deployments {
-		if slices.ContainsFunc(d.Votes, under) {
+		if slices.ContainsFunc(d.allVotes(), under) {
 			scopes = append(scopes, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment))
 		}
 	}
@@ -515,7 +515,7 @@ func (w *world) fallen(activation string, by Caller, reason string, now lockkeep
 	for _, id := range slices.Sorted(maps.Keys(w.Deployments)) {
 		d := w.Deployments[id]
 		without := d.clone()
-		if without.void(activation); d.Status != Running || w.overdue(d, now) || gone[id] || len(without.Votes) == len(d.Votes) {
+		if without.void(activation); d.Status != Running || w.overdue(d, now) || gone[id] || len(without.allVotes()) == len(d.allVotes()) {
 			continue
 		}
 		facts, err := w.facts(without, now)

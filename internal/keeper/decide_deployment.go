@@ -360,8 +360,9 @@ func (sweep) about() string { return "" }
 
 func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
 	var ids []string
+	aborts := w.takesLeases()
 	for id, d := range w.Deployments {
-		if w.overdue(d, now) || d.Status == Waiting && w.mayEndAlone(d) {
+		if w.overdue(d, now) || aborts && d.Status == Running || d.Status == Waiting && w.mayEndAlone(d) {
 			ids = append(ids, id)
 		}
 	}
@@ -369,6 +370,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 	out, gone := w.overdueAccess(now)
 	out = append(out, w.overdueDuties(now, maxSwept-len(out))...)
 	out = append(out, w.overdueProposals(now)...)
+	out = append(out, w.overdueFreezes(now)...)
 	out = append(out, w.overduePersonal(now, maxSwept-len(out))...)
 	out = append(out, w.overdueSessions(now, maxSwept-len(out))...)
 	for _, id := range ids {
@@ -378,6 +380,10 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 		}
 		if w.overdue(d, now) {
 			out = append(out, w.expire(d, now))
+		} else if ev := w.aborted(d, Caller{Keeper: true}, now); ev != nil {
+			out = append(out, ev)
+		} else if d.Status == Running {
+			continue
 		} else if ev := w.overtaken(d, now); ev != nil {
 			out = append(out, ev)
 		}

@@ -53,7 +53,7 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 		}
 		return nil, nil, kind.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 	}
-	limit, beat := untilActivated(facts, now.Add(facts.Environment.LeaseLimit())), facts.Environment.Beat()
+	limit, beat := untilWaived(verdict, leaseEnd(facts, now.Add(facts.Environment.LeaseLimit()), now)), facts.Environment.Beat()
 	if limit.Before(now.Add(beat)) {
 		beat = limit.Sub(now)
 	}
@@ -118,6 +118,7 @@ func (c renewLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if d.Lease.Limit.Before(ends) {
 		ends = d.Lease.Limit
 	}
+	ends = untilFrozen(facts, ends, false, now)
 	if d.Lease.Ends.Sub(now) > d.Lease.Beat/2 || !d.Lease.Ends.Before(ends) {
 		return nil, renewed{d.Lease.Ends}, nil
 	}
@@ -210,6 +211,9 @@ func (c grantToken) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if !standing.Passed(now) {
 		return nil, nil, lockkeeper.Forbidden.Errorf(standing.Code, "%s", standing.Sentence).WithNext("%s", standing.Next).WithDecision(standing)
 	}
+	if err := thawed(facts, now); err != nil {
+		return nil, nil, err
+	}
 	if facts.Identity.Name != d.Lease.Identity {
 		return nil, nil, lockkeeper.Forbidden.Errorf("identity_changed", "The environment's identity is %s now, and the lease is for %s.", facts.Identity.Name, d.Lease.Identity).
 			WithNext("Start a new run and ask again.")
@@ -222,7 +226,7 @@ func (c grantToken) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if d.Lease.Ends.Before(expires) {
 		expires = d.Lease.Ends
 	}
-	expires = untilActivated(facts, expires)
+	expires = untilFrozen(facts, untilActivated(facts, expires), true, now)
 	// A JWT counts in whole seconds: rounding down keeps it inside the lease.
 	expires = lockkeeper.MomentOf(expires.Time().Truncate(time.Second))
 	if expires.Sub(now) < shortestToken && d.Lease.Ends.Sub(now) < 2*shortestToken {

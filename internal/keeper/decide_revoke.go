@@ -40,6 +40,7 @@ func (d *Deployment) void(activation string) {
 		}
 	}
 	d.Votes = withoutVotes(d.Votes, activation)
+	d.dropVotes(func(v Vote) bool { return v.Activation == activation })
 }
 
 // withdrawApproval takes the caller's approval back.

@@ -56,6 +56,7 @@ func (ev *votesTaken) apply(s *State, _ Entry) error {
 // without takes a user's votes and delegations from a deployment.
 func (d *Deployment) without(user string) {
 	d.Votes = slices.DeleteFunc(d.Votes, func(v Vote) bool { return v.User == user })
+	d.dropVotes(func(v Vote) bool { return v.User == user })
 	d.Delegated = slices.DeleteFunc(d.Delegated, func(o Delegation) bool { return o.From == user || o.To == user })
 }
 
@@ -104,7 +105,7 @@ func (w *world) departs(by Caller, user, reason string, next *Rules, now lockkee
 	after, fallen := world{State: w.State, rules: next}, []event{}
 	for _, id := range slices.Sorted(maps.Keys(w.Deployments)) {
 		d := w.Deployments[id]
-		voted := slices.ContainsFunc(d.Votes, his) || slices.ContainsFunc(d.Delegated, func(o Delegation) bool { return o.From == user || o.To == user })
+		voted := slices.ContainsFunc(d.allVotes(), his) || slices.ContainsFunc(d.Delegated, func(o Delegation) bool { return o.From == user || o.To == user })
 		if voted {
 			taken.Deployments = append(taken.Deployments, id)
 		}

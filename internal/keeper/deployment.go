@@ -74,6 +74,7 @@ type Deployment struct {
 	Votes      []Vote               `json:"votes,omitempty"`
 	Delegated  []Delegation         `json:"delegated,omitempty"` // at most one from each user
 	Taken      []Taking             `json:"taken,omitempty"`     // approvals that somebody took away; at most maxTaken
+	Overrides  []Override           `json:"overrides,omitempty"` // at most maxOverrides
 	Lease      *Lease               `json:"lease,omitempty"`
 	End        *End                 `json:"end,omitempty"`
 	EndedSeq   int64                `json:"ended_seq,omitempty"`
@@ -167,6 +168,7 @@ func (d *Deployment) clone() *Deployment {
 	c := *d
 	c.Votes = append([]Vote(nil), d.Votes...)
 	c.Delegated = append([]Delegation(nil), d.Delegated...)
+	c.Overrides = cloneOverrides(d.Overrides)
 	if d.Lease != nil {
 		l := *d.Lease
 		l.Revoked = append([]string(nil), d.Lease.Revoked...)

@@ -86,6 +86,13 @@ var eventKinds = map[string]func() event{
 	"recovery.collected/1": func() event { return new(recoveryCollected) },
 	"recovery.used/1":      func() event { return new(recoveryUsed) },
 
+	"freeze.started/1":     func() event { return new(freezeStarted) },
+	"freeze.ended/1":       func() event { return new(freezeEnded) },
+	"override.requested/1": func() event { return new(overrideRequested) },
+	"override.approved/1":  func() event { return new(overrideApproved) },
+	"override.granted/1":   func() event { return new(overrideGranted) },
+	"override.closed/1":    func() event { return new(overrideClosed) },
+
 	"catalog.proposed/1":        func() event { return new(catalogProposed) },
 	"catalog.proposal_closed/1": func() event { return new(proposalClosed) },
 	"factor.registered/1":       func() event { return new(factorRegistered) },
@@ -518,6 +525,7 @@ func (ev *leaseGranted) apply(s *State, e Entry) error {
 			behind = append(behind, o.Persons...)
 		}
 		s.partTaken(d.Votes, behind, d.Opened)
+		s.overrideTook(d)
 	})
 }
 func (ev *leaseGranted) on(d *Deployment, e Entry) {
@@ -692,6 +700,14 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			ev.on(d, e)
 		case *approvalDelegated:
 			ev.on(d, e)
+		case *overrideRequested:
+			ev.on(d, e)
+		case *overrideApproved:
+			ev.on(d, e)
+		case *overrideGranted:
+			ev.on(d, e)
+		case *overrideClosed:
+			ev.on(d)
 		case *approvalWithdrawn:
 			ev.on(d)
 		case *activationEnded:

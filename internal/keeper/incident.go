@@ -251,6 +251,7 @@ func (ev *approvalsVoided) apply(s *State, _ Entry) error {
 }
 func (ev *approvalsVoided) on(d *Deployment) {
 	d.Votes = slices.DeleteFunc(d.Votes, func(v Vote) bool { return slices.Contains(ev.Users, v.User) })
+	d.dropVotes(func(v Vote) bool { return slices.Contains(ev.Users, v.User) })
 	d.Delegated = slices.DeleteFunc(d.Delegated, func(o Delegation) bool {
 		return slices.Contains(ev.Users, o.From) || slices.Contains(ev.Users, o.To)
 	})

@@ -130,7 +130,14 @@ func (c issueToken) decide(w *world, by Caller, now lockkeeper.Moment) ([]event,
 	if own >= maxPersonTokens {
 		return nil, nil, lockkeeper.Limited.Errorf("tokens_many", "%d tokens of yours may still be taken.", own).WithNext("Use those that you have, or wait for their end.")
 	}
+	frozen, err := w.personFrozen(by.User, id, now)
+	if err != nil {
+		return nil, nil, err
+	}
 	expires := w.tokenEnd(by, id, right, now)
+	if frozen != nil && frozen.Before(expires) {
+		expires = lockkeeper.MomentOf(frozen.Time().Truncate(time.Second))
+	}
 	if expires.Sub(now) < shortestToken {
 		return nil, nil, lockkeeper.Forbidden.Errorf("activation_ends", "Your right to use %s ends at %s, too soon for a token.", id.Name, expires).WithNext("Make the activation longer: lockkeeper activations extend ID")
 	}

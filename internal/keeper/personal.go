@@ -54,7 +54,7 @@ var personalActions = []lockkeeper.Action{
 // is not here is refused, whatever the token's user may do.
 func tokenMay(cmd command) bool {
 	switch cmd.(type) {
-	case cancelDeployment, revokeLease, revokeToken, // which only take away
+	case cancelDeployment, revokeLease, revokeToken, startFreeze, // which only take away
 		applyCatalog, // which refuses a token what weakens
 		usePersonalToken:
 		return true

@@ -35,6 +35,7 @@ var tokenCommands = map[string]bool{
 	"driftReport": false, "attestDuty": false, "beginEffect": false, "endEffect": false, "handCredential": false, "reportQuestion": false,
 	"makeToken": false, "endToken": false, "createUser": false, "changeUser": false, "removeUser": false, "createGroup": false, "changeGroup": false, "removeGroup": false,
 	"openCampaign": false, "decideCampaign": false, "closeCampaign": false, "endCampaign": false, "confirmLinks": false,
+	"startFreeze": true, "endFreeze": false, "requestOverride": false, "decideOverride": false, "endOverride": false,
 	"registerFactor": false, "removeFactor": false, "resetFactors": false, "stepUp": false,
 }
 

@@ -45,7 +45,8 @@ type Receipt struct {
 	Opened     lockkeeper.Moment   `json:"opened"`
 	Initiators []Origin            `json:"initiators"`
 	Approvals  []Vote              `json:"approvals"`
-	Gate       lockkeeper.Decision `json:"gate,omitzero"` // the checks with their verdicts, at the release
+	Overrides  []Override          `json:"overrides,omitempty"` // asked for; what they waived stands in the gate
+	Gate       lockkeeper.Decision `json:"gate,omitzero"`       // the checks with their verdicts, at the release
 	Identity   string              `json:"identity,omitempty"`
 	Revision   int                 `json:"catalog_revision"` // that it was released under; else opened under
 	Lease      *Lease              `json:"lease,omitempty"`
@@ -139,7 +140,7 @@ func statementOf(origin string, proofs []journal.Proof, omitted int) (Statement,
 		s.Subject = append(s.Subject, StatementSubject{a.Name, map[string]string{"sha256": a.Digest.Hex()}})
 	}
 	r := Receipt{Deployment: d.ID, Status: d.Status, Ask: d.Ask, AskDigest: d.Digest, Opened: d.Opened, Initiators: d.Initiators,
-		Approvals: d.approvals(), Lease: d.Lease, End: d.End, Origin: origin, Proofs: proofs, Omitted: omitted}
+		Approvals: d.approvals(), Overrides: d.Overrides, Lease: d.Lease, End: d.End, Origin: origin, Proofs: proofs, Omitted: omitted}
 	if d.Lease != nil {
 		r.Gate, r.Identity = d.Lease.Gate, d.Lease.Identity
 	}

@@ -17,13 +17,15 @@ import (
 // A Review that is open.
 type Review struct {
 	ID         string              `json:"id"`
-	About      string              `json:"about"` // break-glass or recovery
+	About      string              `json:"about"` // break-glass, recovery or override
 	User       string              `json:"user"`
 	Persons    []lockkeeper.Person `json:"persons"`        // who the user was, and whose codes let him in
 	Took       []lockkeeper.Person `json:"took,omitempty"` // who else had a part in what was done under it
 	Role       string              `json:"role,omitempty"`
 	Scope      lockkeeper.Scope    `json:"scope"`
 	Activation string              `json:"activation,omitempty"`
+	Override   string              `json:"override,omitempty"`
+	Deployment string              `json:"deployment,omitempty"` // of the override
 	Reason     string              `json:"reason"`
 	Rules      []string            `json:"rules,omitempty"`   // of the activation
 	Budgets    []string            `json:"budgets,omitempty"` // that it took one of

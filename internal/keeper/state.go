@@ -127,6 +127,9 @@ type State struct {
 	Broken map[string]Spent `json:"broken"`
 	// Recovery is the set of recovery codes in force; nil: there is none.
 	Recovery *RecoverySet `json:"recovery,omitempty"`
+	// Freezes that were started by hand, by id. At most maxFreezes; evicted when they
+	// are ended, and by the sweep once their time is over.
+	Freezes map[string]*StartedFreeze `json:"freezes,omitempty"`
 }
 
 // Bounds of the state.
@@ -280,6 +283,7 @@ func newState() *State {
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
 		Proposals: map[string]*Proposal{},
 		Drifted:   map[string][]Drift{}, Certificates: map[string]HandedCertificate{},
+		Freezes:   map[string]*StartedFreeze{},
 	}
 }
 

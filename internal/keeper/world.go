@@ -225,7 +225,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 		return gate.Facts{}, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %s.", d.Ask.Project, d.Ask.Environment).
 			WithNext("Ask for an environment that the catalog names.")
 	}
-	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.rules.Catalog.FreezesAt(scope),
+	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.freezesOn(d.Ask),
 		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: w.deadline(d), Production: d.Production,
 		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
 		Rivals: func() []gate.Rival { return w.rivals(d, now) }}
@@ -249,6 +249,10 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	}
 	w.weigh(&f)
 	f.Activated = w.activated(d, rolesAsked(env, d), now)
+	for i := range f.Initiators {
+		f.Initiators[i].Groups = w.spared(f.Freezes, f.Initiators[i].User, now)
+	}
+	f.Overrides = w.overrides(d, f, now)
 	f.Votes = w.ballots(d, f, now)
 	return f, nil
 }
@@ -287,7 +291,7 @@ func (w *world) judge(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockke
 // standing decides whether what let d through stands still.
 func (w *world) standing(d *Deployment, f gate.Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	w = w.eased(d.Status == Running)
-	return w.unlocked(d, w.separated(d, f, w.with(d, f, gate.Standing(f, now), now)))
+	return w.unlocked(d, d.byOverride(f, w.separated(d, f, w.with(d, f, gate.Standing(f, now), now))))
 }
 
 func (w *world) with(d *Deployment, f gate.Facts, verdict lockkeeper.Decision, now lockkeeper.Moment) lockkeeper.Decision {

@@ -38,6 +38,7 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	m.registry.MustRegister(m.requests, m.latency, m.refusals, m.exchanges, entries)
 	m.registry.MustRegister(newAlertGauge(k))
 	m.registry.MustRegister(debts(k)...)
+	m.registry.MustRegister(freezeGauges(k)...)
 	return m
 }
 

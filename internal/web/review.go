@@ -68,7 +68,7 @@ func (s *Server) closeReview(ctx context.Context, by keeper.Caller, in *about[ap
 }
 
 func renderReview(v keeper.ReviewView) api.Review {
-	out := api.Review{ID: v.ID, About: v.About, User: v.User, Role: v.Role, Scope: v.Scope, Activation: v.Activation, Reason: v.Reason, Opened: v.Opened, Due: v.Due,
+	out := api.Review{ID: v.ID, About: v.About, User: v.User, Role: v.Role, Scope: v.Scope, Activation: v.Activation, Override: v.Override, Deployment: v.Deployment, Reason: v.Reason, Opened: v.Opened, Due: v.Due,
 		Overdue: v.IsOverdue, Demands: []api.ReviewDemand{}, Findings: []api.Finding{}, Reviewers: append([]string{}, v.Reviewers...), Closed: v.Closed}
 	for _, d := range v.Demands {
 		out.Demands = append(out.Demands, api.ReviewDemand{Rule: d.Rule, Count: d.Count, Groups: append([]string{}, d.Groups...)})

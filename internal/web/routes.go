@@ -119,6 +119,7 @@ func (s *Server) register() {
 	s.registerCampaigns()
 	s.registerIncidents()
 	s.registerReviews()
+	s.registerFreezes()
 	s.registerProposals()
 	s.registerTokens()
 	s.registerFactors()
