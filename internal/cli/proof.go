@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
@@ -81,6 +82,9 @@ func printReceipt(w io.Writer, s keeper.Statement) {
 	fmt.Fprintln(w, r.String())
 	for _, v := range r.Approvals {
 		fmt.Fprintf(w, "  approved by %s at %s%s\n", v.User, v.At, glassMark(v.BreakGlass))
+	}
+	for _, o := range r.Overrides {
+		fmt.Fprintf(w, "  overridden %s by %s for %s: %s\n", o.ID, o.User, printable(o.Incident), printable(strings.Join(o.Waives, ", ")))
 	}
 	if r.Gate.Subject != "" {
 		printDecision(w, r.Gate, 1)

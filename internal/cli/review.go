@@ -167,6 +167,9 @@ func printReview(w io.Writer, r api.Review) {
 	if r.Role != "" {
 		fmt.Fprintf(w, "  held       %s at %s (%s)\n", r.Role, r.Scope, r.Activation)
 	}
+	if r.Override != "" {
+		fmt.Fprintf(w, "  waived     %s of %s, at %s\n", r.Override, r.Deployment, r.Scope)
+	}
 	for _, d := range r.Demands {
 		who := "who may read the journal"
 		if len(d.Groups) > 0 {
