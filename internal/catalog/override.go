@@ -83,10 +83,15 @@ func (v *rules) override(r *resource, e *Environment) {
 	}
 }
 
-// softUnfit refuses a soft check that no override may waive.
+// softUnfit refuses a soft check that no override may waive: no person's word stands in
+// for a signature, nor for the order in which deployments run.
 func (v *rules) softUnfit(r *resource, at string, c Check) {
-	if c.Soft && c.Lock != nil {
+	switch {
+	case !c.Soft:
+	case c.Lock != nil:
 		v.add(r, at+".soft", "soft_unfit", "A lock is never soft: two deployments at once are no exception that persons could approve.", "Take soft out.")
+	case c.Provenance != nil || c.Attestation != nil:
+		v.add(r, at+".soft", "soft_unfit", "What a signature proves is never soft: who approves an exception cannot vouch for what was built.", "Take soft out.")
 	}
 }
 

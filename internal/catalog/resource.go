@@ -415,7 +415,8 @@ type Check struct {
 	Provenance      *SLSAProvenance       `json:"provenance,omitempty"`
 	Attestation     *AttestationCheck     `json:"attestation,omitempty"`
 	// Soft lets an override of the environment waive the check. What production
-	// demands is met by checks that are not soft, and a lock is never soft.
+	// demands is met by checks that are not soft; a lock, provenance and an attestation
+	// are never soft.
 	Soft bool `json:"soft,omitempty"`
 }
 

@@ -146,10 +146,18 @@ func (f Facts) waives(check string) (Override, bool) {
 }
 
 // waived is a decision on a check or, if that does not pass, is soft and an override
-// names it, the override in its place, with the decision beneath it.
+// names it, the override in its place, with the decision beneath it. Where an override
+// may still come, what fails only waits: else the ask would be over before anybody
+// could be asked.
 func (f Facts) waived(check string, soft bool, d lockkeeper.Decision) lockkeeper.Decision {
+	if d.Verdict == lockkeeper.Pass || !soft || f.Environment.Override == nil {
+		return d
+	}
 	o, is := f.waives(check)
-	if !is || !soft || d.Verdict == lockkeeper.Pass {
+	if !is {
+		if d.Verdict == lockkeeper.Fail {
+			d.Verdict, d.Next = lockkeeper.Wait, "Ask for an override: lockkeeper override request ID --waive "+check
+		}
 		return d
 	}
 	until := o.Until
@@ -159,12 +167,12 @@ func (f Facts) waived(check string, soft bool, d lockkeeper.Decision) lockkeeper
 
 // waiveAll puts overrides in the place of the environment's checks that do not pass.
 func (f Facts) waiveAll(list []lockkeeper.Decision) []lockkeeper.Decision {
-	if len(f.Overrides) == 0 {
+	if f.Environment.Override == nil {
 		return list
 	}
 	for i, d := range list {
 		for _, c := range f.Environment.Checks {
-			if d.Subject == "check "+c.Name {
+			if c.Soft && d.Subject == "check "+c.Name {
 				list[i] = f.waived(c.Name, c.Soft, d)
 			}
 		}
