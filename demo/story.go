@@ -97,6 +97,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"The deployment is over: no new token, and the old one dies by the clock", s.after},
 		{"Waiting without an agent: one job asks, a later one claims; and a rejection", s.detached},
 		{"Rules and minds move while an ask waits: nothing helps it, and an approval can be taken back", s.moving},
+		{"The line is stopped: one does it, nothing gets past, and another lets it go on", s.stopped},
 		{"Nobody holds a privileged right by himself: one is asked for, approved, and ends", s.privileged},
 		{"The same for a real database: a login for as long as the activation lives", s.ledger},
 		{"Who still needs what: others are asked, and what nobody needs goes", s.reviewed},
