@@ -388,13 +388,20 @@ func (g *gains) denied(have []catalog.Assignment, o catalog.Assignment, kind int
 	return slices.ContainsFunc(have, func(a catalog.Assignment) bool { return a.Deny && g.is.kinds[a.Role][kind] && g.within(o, a) })
 }
 
-// places reports who comes into a group that approvals name: being in it is a part
-// of the right to approve.
+// places reports who comes into a group that approvals name, or that a freeze spares:
+// being in it is a part of the right to approve, or to deploy while others may not.
 func (g *gains) places() {
 	named := map[string]bool{}
 	for _, s := range []*side{g.was, g.is} {
 		for _, e := range s.x.c.Environments {
 			approvers(e.Checks, named)
+			if e.Override != nil {
+				nameAll(named, e.Override.Groups)
+				nameAll(named, e.Override.Reviewers.Groups)
+			}
+		}
+		for _, f := range s.x.c.Freezes {
+			nameAll(named, f.Exempt)
 		}
 		for _, r := range s.x.c.ActivationRules {
 			approvers(r.Approvals, named)
@@ -408,9 +415,15 @@ func (g *gains) places() {
 		}
 		for _, user := range slices.Sorted(maps.Keys(g.is.holders(p))) {
 			if !before[user] {
-				g.add(Gain{User: user, Scope: lockkeeper.Root, Why: fmt.Sprintf("%s comes into the group %s, whose approvals are asked for", user, group)})
+				g.add(Gain{User: user, Scope: lockkeeper.Root, Why: fmt.Sprintf("%s comes into the group %s, whose word counts at a gate", user, group)})
 			}
 		}
+	}
+}
+
+func nameAll(into map[string]bool, groups []string) {
+	for _, group := range groups {
+		into[group] = true
 	}
 }
 

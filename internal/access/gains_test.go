@@ -262,6 +262,13 @@ func TestWaysOfGrantingMore(t *testing.T) {
 	barred := func(action, scope string) string {
 		return "---\n{kind: Role, name: barred, actions: [" + action + "]}\n---\n{kind: Assignment, name: bar, role: barred, principal: group:team, scope: " + scope + ", deny: true}"
 	}
+	calls := func(users string) string { return "---\n{kind: Group, name: calls, users: [" + users + "]}\n" }
+	overriding := func(users string) string {
+		return calls(users) + "---\n{kind: Environment, name: o, project: p, tier: development, override: {groups: [calls], reviewers: {groups: [leads]}}}"
+	}
+	sparing := func(users string) string {
+		return calls(users) + "---\n{kind: Freeze, name: z, scope: /projects/p, from: 2026-03-02T00:00:00Z, until: 2026-03-03T00:00:00Z, reason: r, exempt: [calls]}"
+	}
 	directory := func(group string) string {
 		return "---\n{kind: Group, name: dir}\n---\n{kind: Directory, name: sso, platform: dex, issuer: 'https://dex.example.com', client: c, groups: [{id: x, group: " + group + "}]}"
 	}
@@ -286,6 +293,8 @@ func TestWaysOfGrantingMore(t *testing.T) {
 		{"4 group membership, held", nil, []string{"<team>", ", bob"}, "ann", ""},
 		{"4 group whose approvals count", nil, []string{"<leads>", ", bob"}, "bob", "bob comes into the group leads"},
 		{"4 group whose approvals count, one's own", nil, []string{"<leads>", ", bob"}, "ann", ""},
+		{"4 group that overrides", []string{"<more>", overriding("ann")}, []string{"<more>", overriding("ann, bob")}, "bob", "bob comes into the group calls"},
+		{"4 group that a freeze spares", []string{"<more>", sparing("ann")}, []string{"<more>", sparing("ann, bob")}, "bob", "bob comes into the group calls"},
 		{"5 group nesting", nil, []string{"<nest>", ", groups: [held]"}, "bob", "bob comes into the group leads"},
 		{"6 deny removed", nil, []string{"deny: true", "deny: true, end: 2026-03-02T00:00:00Z"}, "", "bob gains deployments/read"},
 		{"6 deny's exclusions", nil, []string{"<spared>", ", bob"}, "", "the deny not stands no more before it"},

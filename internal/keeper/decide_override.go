@@ -121,8 +121,11 @@ func waivable(d *Deployment, f gate.Facts, name string) error {
 			known = append(known, gate.FreezeCheck(z.Name))
 		}
 	}
-	if then, wasSoft := soft(d.Terms); then && !wasSoft {
-		is = false // it was hard when the ask was opened, and a change never helps that
+	switch then, wasSoft := soft(d.Terms); {
+	case then && !found: // it is asked for no more, and still of this ask
+		found, is = true, wasSoft
+	case then && !wasSoft: // it was hard when the ask was opened, and a change never helps that
+		is = false
 	}
 	switch {
 	case !found:
