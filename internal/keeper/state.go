@@ -283,7 +283,7 @@ func newState() *State {
 		Incidents: map[string]*Incident{}, Notices: map[string]*Notice{}, Reviews: map[string]*Review{}, Broken: map[string]Spent{},
 		Proposals: map[string]*Proposal{},
 		Drifted:   map[string][]Drift{}, Certificates: map[string]HandedCertificate{},
-		Freezes:   map[string]*StartedFreeze{},
+		Freezes: map[string]*StartedFreeze{},
 	}
 }
 
