@@ -241,11 +241,6 @@ func TestFreezesAndOverridesSimulated(t *testing.T) {
 	}
 }
 
-// sameTerms reports whether an override's rules are those in force.
-func (c *deploying) sameTerms(o Override) bool {
-	return o.Terms == c.overrideTerms(c.Deployments["d-a"].Ask, o.Waives)
-}
-
 func (m *freezing) earlier(a, b lockkeeper.Moment) lockkeeper.Moment {
 	if b.Before(a) {
 		return b
