@@ -21,10 +21,11 @@ const law = `
 (root):
 api internal/catalog internal/journal internal/token: (root)
 internal/evidence: (root)
+internal/measure: (root)
 internal/access: (root) internal/catalog
 internal/gate: (root) internal/catalog internal/evidence
 internal/identity: (root) internal/token
-internal/keeper: (root) internal/catalog internal/access internal/evidence internal/gate internal/token internal/journal
+internal/keeper: (root) internal/catalog internal/access internal/evidence internal/gate internal/measure internal/token internal/journal
 internal/effect: (root) internal/keeper internal/gate
 internal/web: (root) api internal/catalog internal/keeper internal/identity internal/token
 internal/cli: (root) api internal/catalog internal/access internal/effect internal/evidence internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
@@ -56,7 +57,7 @@ var fences = map[string][]string{
 }
 
 // pure packages may not see the outside world.
-var pure = []string{"(root)", "internal/catalog", "internal/access", "internal/gate", "internal/evidence", "internal/token"}
+var pure = []string{"(root)", "internal/catalog", "internal/access", "internal/gate", "internal/evidence", "internal/measure", "internal/token"}
 
 var impure = []string{"os", "net", "net/http", "context", "log/slog", "os/exec", "database/sql"}
 

@@ -185,6 +185,7 @@ func (a *app) root() *cobra.Command {
 		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.completionCommand(), a.versionCommand())
 	root.AddCommand(a.dutiesCommand())
 	root.AddCommand(a.provisionersCommand())
+	root.AddCommand(a.measuresCommand())
 	root.AddCommand(a.accessCommand(), a.campaignsCommand())
 	root.AddCommand(a.incidentCommand(), a.breakGlassCommand(), a.noticesCommand(), a.reviewsCommand(), a.recoveryCommand())
 	root.AddCommand(a.proposalsCommand())

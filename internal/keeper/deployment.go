@@ -78,6 +78,9 @@ type Deployment struct {
 	Lease      *Lease               `json:"lease,omitempty"`
 	End        *End                 `json:"end,omitempty"`
 	EndedSeq   int64                `json:"ended_seq,omitempty"`
+
+	Held  []string `json:"held,omitempty"`  // checks that held it up when its gate was written down last; no decision rests on it
+	Moves int      `json:"moves,omitempty"` // how often that changed; at most maxMoves
 }
 
 // An Origin is one party behind a run, as the CI platform names it. Who that is

@@ -113,6 +113,7 @@ var eventKinds = map[string]func() event{
 	"question.asked/1":    func() event { return new(questionAsked) },
 	"question.missed/1":   func() event { return new(questionMissed) },
 	"question.answered/1": func() event { return new(questionAnswered) },
+	"gate.moved/1":        func() event { return new(gateMoved) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -432,7 +433,8 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
-		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, Apart: ev.Apart, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation}
+		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, Apart: ev.Apart, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation,
+		Held: heldAt(ev.Gate)}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment
@@ -730,6 +732,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			ev.on(d)
 		case *deploymentEnded:
 			ev.on(d, e)
+		case *gateMoved:
+			ev.on(d)
 		}
 	}
 	if d == nil {

@@ -78,6 +78,10 @@ type Keeper struct {
 
 	factors factorsUnderway
 	scanned sync.Map // how each provisioner's target was last read (Scanned), by its name; volatile
+
+	measuring chan struct{} // how many measure at once
+	looked    string        // the ask that lookAtGates saw last; of tend alone
+	counter   counter       // under mu
 }
 
 // A request is a command on its way to the writer.
@@ -104,7 +108,8 @@ func Open(ctx context.Context, o Options) (*Keeper, error) {
 	o = o.filled()
 	k := &Keeper{options: o, log: o.Log, queue: make(chan *request, queueLength), urgent: make(chan *request, 64),
 		stop: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
-		readings: make(chan struct{}, readingAtOnce), signIns: make(chan struct{}, 2), limits: map[string]*rate.Limiter{}}
+		measuring: make(chan struct{}, 1),
+		readings:  make(chan struct{}, readingAtOnce), signIns: make(chan struct{}, 2), limits: map[string]*rate.Limiter{}}
 	if err := k.open(ctx); err != nil {
 		k.release()
 		return nil, err
@@ -215,6 +220,7 @@ func (k *Keeper) reload(ctx context.Context) error {
 	defer k.mu.Unlock()
 	k.state, k.rules = committed, rules
 	k.trail.state, k.trail.ahead = states[2], nil
+	k.counter.begin(committed)
 	return nil
 }
 
@@ -503,6 +509,7 @@ func (k *Keeper) publish(steps []step) error {
 				return err
 			}
 			k.trail.ahead = append(k.trail.ahead, committed{e, s.events[i]})
+			measured(k.counter.fold, e, s.events[i], noName)
 		}
 		if s.rules != nil {
 			k.rules = s.rules

@@ -263,6 +263,7 @@ func (k *Keeper) tend(ctx context.Context) {
 		case <-tick.C:
 		}
 		k.endCampaigns(ctx)
+		k.lookAtGates(ctx)
 		size, recorded := k.follow()
 		if verified != nil || size-max(recorded, failed) < k.options.RecordEvery {
 			continue

@@ -39,6 +39,7 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	m.registry.MustRegister(newAlertGauge(k))
 	m.registry.MustRegister(debts(k)...)
 	m.registry.MustRegister(freezeGauges(k)...)
+	m.registry.MustRegister(measureMetrics{k})
 	return m
 }
 

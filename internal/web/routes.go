@@ -116,6 +116,7 @@ func (s *Server) register() {
 	s.registerDuties()
 	s.registerProvisioners()
 	s.registerReview()
+	s.registerMeasures()
 	s.registerCampaigns()
 	s.registerIncidents()
 	s.registerReviews()
