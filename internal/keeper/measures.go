@@ -3,14 +3,12 @@ package keeper
 import (
 	"bytes"
 	"context"
-	"iter"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
-	"github.com/lockkeeper/lockkeeper/internal/journal"
 	"github.com/lockkeeper/lockkeeper/internal/measure"
 )
 
@@ -238,7 +236,7 @@ func (k *Keeper) shown(by Caller, in MeasureQuery, r Measures, now lockkeeper.Mo
 // measure makes the report of a query, which says what the journal knows of.
 func (k *Keeper) measure(ctx context.Context, q measure.Query, known []lockkeeper.Scope, now lockkeeper.Moment) (Measures, error) {
 	size := k.read().Size
-	began, err := k.instantOf(ctx, 0)
+	began, err := k.leanInstant(ctx, 0)
 	if err != nil {
 		return Measures{}, err
 	}
@@ -257,11 +255,15 @@ func (k *Keeper) measure(ctx context.Context, q measure.Query, known []lockkeepe
 	c := measure.NewCollector(q, known...)
 	f := measure.New(c.Add)
 	person := k.personNames()
-	for d, err := range decoded(ctx, onlyMeasured(k.journal.Entries(ctx, from, max(to, 1)))) {
+	for stored, err := range k.journal.Entries(ctx, from, max(to, 1)) {
 		if err != nil {
 			return Measures{}, err
 		}
-		if measured(f, d.entry, d.event, person); c.Full() {
+		e, ev, err := lean(stored.Data)
+		if err != nil {
+			return Measures{}, err
+		}
+		if measured(f, e, ev, person); c.Full() {
 			return Measures{}, lockkeeper.Limited.Errorf("window_crowded", "Too much happened between %s and %s for one answer.", q.Since, q.Until).WithNext("Ask for a shorter window, or one project.")
 		}
 	}
@@ -281,23 +283,13 @@ func (k *Keeper) personNames() func(string) string {
 	return func(user string) string { return string(rules.Catalog.PersonOf(user)) }
 }
 
-// instantOf is the instant of the entry at seq; zero if there is none.
-func (k *Keeper) instantOf(ctx context.Context, seq int64) (lockkeeper.Moment, error) {
-	stored, err := k.journal.Entry(ctx, seq)
-	if err != nil {
-		return lockkeeper.Moment{}, err
-	}
-	e, _, err := readEntry(stored.Data)
-	return e.Time, err
-}
-
 // position is that of the first of size entries that is not before an instant: their
 // instants never run back.
 func (k *Keeper) position(ctx context.Context, at lockkeeper.Moment, size int64) (int64, error) {
 	lo, hi := int64(0), size
 	for lo < hi {
 		mid := lo + (hi-lo)/2
-		t, err := k.instantOf(ctx, mid)
+		t, err := k.leanInstant(ctx, mid)
 		if err != nil {
 			return 0, err
 		}
@@ -310,21 +302,8 @@ func (k *Keeper) position(ctx context.Context, at lockkeeper.Moment, size int64)
 	return lo, nil
 }
 
-// onlyMeasured are the entries that measures are made of, told apart without
-// decoding: seq and time stand before the kind, and hold nothing that looks like it.
-func onlyMeasured(entries iter.Seq2[journal.Entry, error]) iter.Seq2[journal.Entry, error] {
-	return func(yield func(journal.Entry, error) bool) {
-		for e, err := range entries {
-			if err == nil && !measuredKinds[kindOf(e.Data)] {
-				continue
-			}
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
+// kindOf is the kind of a stored entry, told without decoding: seq and time stand
+// before it, and hold nothing that looks like it.
 func kindOf(data []byte) string {
 	_, after, _ := bytes.Cut(data[:min(len(data), 200)], []byte(`"kind":"`))
 	kind, _, _ := bytes.Cut(after, []byte(`"`))

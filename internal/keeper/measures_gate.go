@@ -87,7 +87,9 @@ func (c noteGates) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, 
 	if !by.Keeper {
 		return nil, nil, nil
 	}
-	for _, id := range c.IDs {
+	ids := slices.Clone(c.IDs)
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
 		if ev := w.moved(w.Deployments[id], now); ev != nil {
 			out = append(out, ev)
 		}

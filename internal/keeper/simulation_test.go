@@ -492,6 +492,10 @@ func (s *simulation) command() (Caller, command) {
 	case 26:
 		id := s.id()
 		return Caller{User: user()}, delegate{Deployment: id, To: user()}
+	case 27:
+		if rapid.Bool().Draw(t, "gates") {
+			return Caller{Keeper: true}, noteGates{s.ids[max(0, len(s.ids)-maxNoted):]}
+		}
 	case 14:
 		l := rapid.SampledFrom(s.laws).Draw(t, "law")
 		return Caller{User: "dora"}, applyCatalog{Base: s.core.Revision.Number, Rules: l.rules}
@@ -531,6 +535,7 @@ func (s *simulation) step() {
 		s.t.Fatalf("%s: %v", cmd.name(), err)
 	}
 	s.outcome[cmd.name()+" "+fmt.Sprint(out.err == nil)]++
+	s.checkNoted(cmd, out)
 	if r := lockkeeper.RefusalOf(out.err); r != nil && r.Code == "artifact_stale" {
 		s.outcome["artifact_stale"]++
 	}
@@ -615,11 +620,12 @@ func TestSimulation(t *testing.T) {
 		for range rapid.IntRange(80, 300).Draw(rt, "steps") {
 			s.step()
 		}
+		s.checkMeasured()
 		for k, n := range s.outcome {
 			total[k] += n
 		}
 	})
-	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true", "artifact_stale"} {
+	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true", "artifact_stale", "gate.moved", "flapped"} {
 		if total[must] == 0 {
 			t.Errorf("the simulation never saw: %s (it saw %v)", must, total)
 		}
