@@ -33,7 +33,7 @@ type MeasuredEnvironment struct {
 
 	Lead          Spread            `json:"lead" doc:"from the first record of a commit's artifact to its first success here"`
 	Successes     int               `json:"successes" doc:"deployments that succeeded, without rollbacks"`
-	PerWeek       *float64          `json:"per_week,omitempty" doc:"successes in seven days of the part of the window that the journal knows; absent: that is no time at all"`
+	PerWeek       *float64          `json:"per_week,omitempty" doc:"successes in seven days of the part of the window that the journal knows; absent: that is less than a day"`
 	Days          int               `json:"days" doc:"days of UTC on which at least one succeeded"`
 	Failures      int               `json:"failures" doc:"deployments that ended otherwise after they were let through, without rollbacks"`
 	TakenBack     int               `json:"taken_back" doc:"of the successes, those that a rollback took back within a day"`

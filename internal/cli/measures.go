@@ -149,13 +149,17 @@ func printEnvironment(w io.Writer, e api.MeasuredEnvironment) {
 	fmt.Fprintf(t, "  from asking to a vote\t%s\t%d\n", cells(e.Votes.Decision), e.Votes.Decision.Count)
 	t.Flush()
 	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "  deployment frequency\t%s\t%d succeeded, on %d days\n", orNone(e.PerWeek, "%.1f a week", 1), e.Successes, e.Days)
+	fmt.Fprintf(t, "  deployment frequency\t%s\t%d succeeded; days on which one did: %d\n", orNone(e.PerWeek, "%.1f a week", 1), e.Successes, e.Days)
 	fmt.Fprintf(t, "  change failure rate\t%s\t%d failed and %d were taken back, of %d\n", orNone(e.FailureShare, "%.0f %%", 100), e.Failures, e.TakenBack, e.Successes+e.Failures)
 	if e.Rollbacks > 0 {
 		fmt.Fprintf(t, "  rollbacks\t%d\t%d failed\n", e.Rollbacks, e.RollbacksFail)
 	}
 	fmt.Fprintf(t, "  votes\t%d\t%s\n", e.Votes.Approvals+e.Votes.Rejections, votesText(e.Votes))
-	fmt.Fprintf(t, "  approvers were asked\t%d\t%s a person who voted\n", e.Prompts, orNone(e.PerVoter, "%.1f times", 1))
+	asked := "nobody voted"
+	if e.PerVoter != nil {
+		asked = fmt.Sprintf("%.1f times for each person who voted", *e.PerVoter)
+	}
+	fmt.Fprintf(t, "  approvers were asked\t%d\t%s\n", e.Prompts, asked)
 	t.Flush()
 	if !e.BrokenSince.IsZero() {
 		fmt.Fprintf(w, "  ! its last deployment failed, and nothing has succeeded since %s\n", e.BrokenSince)
@@ -175,7 +179,7 @@ func printChecks(w io.Writer, list []api.CheckTime) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  CHECK\tHELD UP\tHALF WITHIN\t9 OF 10 WITHIN\tLONGEST\tALONE\tFLAPS\tASKED")
+	fmt.Fprintln(t, "\n  CHECK\tHELD UP\tHALF WITHIN\t9 OF 10 WITHIN\tLONGEST\tALONE\tFLAPS\tASKED")
 	for _, c := range list {
 		fmt.Fprintf(t, "  %s\t%d\t%s\t%s\t%d\t%d\n", printable(c.Name), c.Held.Count, cells(c.Held), span(c.Alone), c.Flaps, c.Prompts)
 	}
@@ -184,7 +188,7 @@ func printChecks(w io.Writer, list []api.CheckTime) {
 
 func printWeeks(w io.Writer, list []api.MeasuredWeek) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  WEEK\tSUCCEEDED\tFAILED\tAPPROVALS\t")
+	fmt.Fprintln(t, "\n  WEEK\tSUCCEEDED\tFAILED\tAPPROVALS\t")
 	for _, k := range list {
 		fmt.Fprintf(t, "  %s\t%d\t%d\t%d\t%s\n", k.Week, k.Successes, k.Failures, k.Approvals, map[bool]string{false: "in part"}[k.Whole])
 	}

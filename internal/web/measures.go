@@ -55,6 +55,9 @@ func measuresOf(m keeper.Measures) api.Measures {
 	out := api.Measures{Since: m.Since, Until: m.Until, From: m.From, Scope: m.Scope, Hasty: m.Hasty.Seconds(),
 		Environments: []api.MeasuredEnvironment{}, Exceptions: []api.MeasuredException{}}
 	weeks := m.To.Sub(m.From).Hours() / (7 * 24)
+	if m.To.Sub(m.From) < 24*time.Hour {
+		weeks = 0 // too little to tell of a week
+	}
 	for _, e := range m.Environments {
 		one := api.MeasuredEnvironment{Project: e.Scope.Project(), Name: e.Scope.Environment(), Scope: e.Scope, Lead: spreadOf(e.Lead),
 			Successes: e.Successes, PerWeek: share(float64(e.Successes), weeks), Days: e.Days, Failures: e.Failures, TakenBack: e.TakenBack,
