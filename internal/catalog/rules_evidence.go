@@ -24,6 +24,8 @@ const (
 	maxCounted       = 10_000_000
 	maxStatementAge  = 10 * 365 * 24 * time.Hour
 	leastRSABits     = 2048
+	mostRSABits      = 8192
+	leastRSAExponent = 65537
 )
 
 // evidenceCheck checks what all checks over evidence have, and then its own.
@@ -233,8 +235,8 @@ func keyUnfit(text string) string {
 			return "is of the curve " + k.Curve.Params().Name + ", and must be of P-256 or P-384"
 		}
 	case *rsa.PublicKey:
-		if k.N.BitLen() < leastRSABits {
-			return fmt.Sprintf("has %d bits, fewer than %d", k.N.BitLen(), leastRSABits)
+		if bits := k.N.BitLen(); bits < leastRSABits || bits > mostRSABits || k.E < leastRSAExponent {
+			return fmt.Sprintf("has %d bits and the exponent %d; it must have %d to %d bits, and an exponent of %d or more", bits, k.E, leastRSABits, mostRSABits, leastRSAExponent)
 		}
 	default:
 		return "is of a kind that is not supported"

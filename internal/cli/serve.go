@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/evidence"
 	"github.com/lockkeeper/lockkeeper/internal/identity"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 	"github.com/lockkeeper/lockkeeper/internal/web"
@@ -122,6 +123,9 @@ func (o serveOptions) readRoots() (map[lockkeeper.Digest][]byte, error) {
 	for _, path := range o.roots {
 		b, err := readBounded(path, 4<<20)
 		if err != nil {
+			return nil, err
+		}
+		if _, err := (evidence.Signer{Name: path, Issuer: "any", Subject: "any", Root: b}).Identity(); err != nil {
 			return nil, err
 		}
 		out[lockkeeper.DigestOf(b)] = b
