@@ -346,6 +346,7 @@ type Environment struct {
 	Name       string   `json:"name"`
 	Project    string   `json:"project"`
 	Title      string   `json:"title,omitempty"`
+	Mode       string   `json:"mode,omitempty"` // enforce, or observe: its checks are judged and recorded, and stop nothing; default enforce
 	Tier       Tier     `json:"tier"`
 	Automation bool     `json:"automation,omitempty"` // admit runs that no person started
 	Lease      Duration `json:"lease,omitempty"`      // longest lease; default 1h, at most 12h
@@ -399,7 +400,11 @@ const LongestWaiver = 366 * 24 * time.Hour
 
 // A Check is one condition of an environment. Exactly one of the kinds is set.
 type Check struct {
-	Name       string      `json:"name"`
+	Name string `json:"name"`
+	// Shadow lets the check be judged, recorded and shown, and stop nothing: to see what
+	// it would do before it does. It meets no demand of production; a lock has none.
+	Shadow bool `json:"shadow,omitempty"`
+
 	Approval   *Approval   `json:"approval,omitempty"`
 	Branches   *Branches   `json:"branches,omitempty"`
 	Template   *Template   `json:"template,omitempty"`

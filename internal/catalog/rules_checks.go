@@ -43,6 +43,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 		first[check.Name] = true
 		v.check1(r, at, e, check)
 		v.softUnfit(r, at, check)
+		v.shadow(r, at, e, check)
 		if check.Lock != nil {
 			if locks++; locks > 1 {
 				v.add(r, at+".lock", "duplicate_lock", "The environment "+e.Name+" has a lock already.", "Keep one of the two.")
@@ -50,6 +51,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 		}
 	}
 	v.waivers(r, e)
+	v.mode(r, e)
 	if e.Persons != nil && *e.Persons == (Persons{}) {
 		v.add(r, "persons", "persons_missing", "The budget of persons says nothing.", "Write persons: {write: 5, approve: 4}, or one of the two.")
 	}
@@ -281,7 +283,7 @@ func Demands() []Demand {
 // none, so that no override reaches what production must have.
 func (e Environment) Meets(d Demand) bool {
 	return slices.ContainsFunc(e.Checks, func(c Check) bool {
-		if c.Soft {
+		if c.Soft || c.Shadow {
 			return false
 		}
 		switch d {

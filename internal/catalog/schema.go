@@ -124,4 +124,5 @@ var enums = map[string]func() []string{
 	"Claim.Fact":        MappableFacts,
 	"SSH.Extensions":    SSHExtensions,
 	"Separation.Mode":   func() []string { return []string{SeparateHolding, SeparateUse} },
+	"Environment.Mode":  func() []string { return []string{EnforceMode, ObserveMode} },
 }

@@ -238,6 +238,7 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(b.RecordLimit() > a.RecordLimit(), "a record vouches for an artifact for %s instead of %s", b.RecordLimit(), a.RecordLimit())
 	w.persons(a.Persons, b.Persons)
 	w.override(a.Override, b.Override)
+	w.when(b.Observes() && !a.Observes(), "its checks are judged and stop nothing any more")
 	w.checks(a.Checks, b.Checks)
 }
 
@@ -257,11 +258,15 @@ func (w *weakening) persons(a, b *Persons) {
 
 func (w *weakening) checks(a, b []Check) {
 	for _, c := range a {
+		if c.Shadow {
+			continue // it stopped nothing
+		}
 		i := slices.IndexFunc(b, func(o Check) bool { return o.Name == c.Name })
 		if i < 0 {
 			w.when(true, "the check %s is gone", c.Name)
 			continue
 		}
+		w.when(b[i].Shadow, "the check %s is judged and stops nothing any more", c.Name)
 		w.check(c, b[i])
 	}
 }

@@ -100,6 +100,7 @@ name: proven
 project: shop
 tier: development
 checks:
+  - {name: unsure, shadow: true, delay: {for: 9m}}
   - {name: t, tests: {names: [unit, e2e], least: 10, skipped: 5, coverage: 80, from: [facts/all], age: 24h}}
   - {name: s, scan: {names: [sast], errors: 1, warnings: 9, from: [facts/all], age: 25h}}
   - {name: b, sbom: {least: 6, identified: 90, versioned: 91, licensed: 92, from: [facts/all], age: 26h}}
@@ -241,6 +242,7 @@ func judgements() map[string]judgement {
 		"Trust.Rule":            {weaker: []edit{{", rule: 'job.attempt == 1'", "", false}, {"job.attempt == 1", "job.attempt >= 1", true}}},
 
 		"Environment.Name": {names: another}, "Environment.Project": {names: another}, "Environment.Title": {none: forPeople, not: []edit{{"title: t, tier", "tier", false}}},
+		"Environment.Mode":       {weaker: []edit{{"tier: production", "tier: production\nmode: observe", false}}, not: []edit{{"tier: production", "tier: production\nmode: enforce", false}}},
 		"Environment.Tier":       {weaker: []edit{{"tier: production", "tier: preproduction", true}}},
 		"Environment.Automation": {weaker: []edit{{"tier: production", "tier: production\nautomation: true", false}}},
 		"Environment.Lease":      {weaker: []edit{{"lease: 30m", "lease: 31m", false}, {"lease: 30m\n", "", false}}},
@@ -258,7 +260,9 @@ func judgements() map[string]judgement {
 		"Waiver.Until":        {weaker: []edit{{"until: 2027-02-01", "until: 2027-02-02", false}}},
 		"Waiver.Reason":       {none: forPeople, not: []edit{{"reason: why", "reason: because", false}}},
 
-		"Check.Name":       {names: another},
+		"Check.Name": {names: another},
+		"Check.Shadow": {weaker: []edit{{"{name: soak, delay: {for: 10m}}", "{name: soak, shadow: true, delay: {for: 10m}}", false}, {"{name: t, tests:", "{name: t, shadow: true, tests:", false}},
+			not: []edit{{"{name: unsure, shadow: true, delay: {for: 9m}}", "{name: unsure, shadow: true, delay: {for: 1m}}", false}}},
 		"Check.Approval":   {weaker: []edit{{"approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}", "delay: {for: 10m}", true}}},
 		"Check.Branches":   {weaker: []edit{{"prot, branches: {allowed: [refs/heads/main], protected: true}", "prot, delay: {for: 10m}", true}}},
 		"Check.Template":   {weaker: []edit{{"template: {allowed: [{path: a/b/c.yml, refs: [refs/tags/v1]}]}", "delay: {for: 10m}", true}}},

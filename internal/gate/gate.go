@@ -39,7 +39,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
 	because = append(because, f.waiveAll(times(f, now))...)
-	return append(because, patience(f, now))
+	return unenforced(f, append(because, patience(f, now)))
 }
 
 // Standing judges what must go on holding while a deployment runs: who started
@@ -55,7 +55,7 @@ func Standing(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	if frozen, reaches := InFlight(f, false, now); reaches {
 		because = append(because, frozen)
 	}
-	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), because...)
+	return lockkeeper.All(subject(f), fmt.Sprintf("Every check of %s holds.", f.Environment.Name), unenforced(f, because)...)
 }
 
 func subject(f Facts) string {

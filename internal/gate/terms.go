@@ -44,6 +44,7 @@ func AsOpened(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 		because = append(because, f.waiveAll(evidenceChecks(f, now))...)
 		because = append(because, f.waiveAll(times(f, now))...)
 	}
+	because = unenforced(f, because)
 	d := lockkeeper.Decision{Verdict: lockkeeper.Pass, Code: "passed", Because: because}
 	if len(because) > 0 {
 		d = lockkeeper.All("", "", because...)

@@ -71,6 +71,7 @@ type Deployment struct {
 	RecordAge  time.Duration        `json:"record_age,omitempty"` // how old a record might be when it was opened, in nanoseconds
 	Production bool                 `json:"production,omitempty"` // the environment was one of production when it was opened
 	Activation string               `json:"activation,omitempty"` // role that the environment demanded of its job when it was opened
+	Observed   bool                 `json:"observed,omitempty"`   // the environment only observed when it was opened
 	Votes      []Vote               `json:"votes,omitempty"`
 	Delegated  []Delegation         `json:"delegated,omitempty"` // at most one from each user
 	Taken      []Taking             `json:"taken,omitempty"`     // approvals that somebody took away; at most maxTaken

@@ -415,6 +415,7 @@ type deploymentOpened struct {
 	RecordAge    time.Duration        `json:"record_age,omitempty"` // how old a record might be then, in nanoseconds
 	Production   bool                 `json:"production,omitempty"` // the environment was one of production then
 	Activation   string               `json:"activation,omitempty"` // role that the environment demanded of the job then
+	Observed     bool                 `json:"observed,omitempty"`   // the environment only observed then
 	Revision     int                  `json:"revision"`
 }
 
@@ -434,7 +435,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
 		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, Apart: ev.Apart, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation,
-		Held: heldAt(ev.Gate)}
+		Held: heldAt(ev.Gate), Observed: ev.Observed}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment

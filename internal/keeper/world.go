@@ -225,6 +225,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 		return gate.Facts{}, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %s.", d.Ask.Project, d.Ask.Environment).
 			WithNext("Ask for an environment that the catalog names.")
 	}
+	env = d.heldTo(env)
 	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.freezesOn(d.Ask),
 		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: w.deadline(d), Production: d.Production,
 		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
@@ -303,7 +304,7 @@ func (w *world) with(d *Deployment, f gate.Facts, verdict lockkeeper.Decision, n
 
 func (w *world) asOpened(d *Deployment, f gate.Facts, now lockkeeper.Moment) (verdict lockkeeper.Decision, differs bool) {
 	f, differs = gate.Under(f, d.Terms)
-	if !differs {
+	if !differs || d.Observed { // what only was observed then was demanded of nobody
 		return verdict, false
 	}
 	f.Votes = w.ballots(d, f, now)
