@@ -28,6 +28,7 @@ type deployFlags struct {
 	detach               bool
 	rollback             bool
 	timeout              time.Duration
+	rehearse             rehearseFlags
 }
 
 func (f *deployFlags) shared(c *cobra.Command) {
@@ -54,9 +55,10 @@ in claim it stays open. A command whose deployment is cancelled or revoked while
 func (a *app) deployCommand() *cobra.Command {
 	var f deployFlags
 	c := &cobra.Command{Use: "deploy --environment E --artifact NAME=sha256:HEX [-- COMMAND…]", Short: "Ask to deploy, wait for the gate, and run a command under the deployment's identity",
-		Example: "  lockkeeper deploy --environment production --artifact app=sha256:2c26… -- ./deploy.sh\n  lockkeeper deploy --environment production --artifact app=sha256:2c26… --detach --handle-file handle",
-		Long:    deployHelp}
+		Example: "  lockkeeper deploy --environment production --artifact app=sha256:2c26… -- ./deploy.sh\n  lockkeeper deploy --environment production --artifact app=sha256:2c26… --detach --handle-file handle\n  lockkeeper deploy --environment production --artifact app=sha256:2c26… --dry-run",
+		Long:    deployHelp + dryHelp}
 	f.shared(c)
+	f.rehearse.add(c)
 	c.Flags().StringVar(&f.project, "project", "", "project; default: the pipeline's own")
 	c.Flags().StringVar(&f.environment, "environment", "", "environment to deploy to")
 	c.Flags().StringArrayVar(&f.artifacts, "artifact", nil, "NAME=sha256:HEX, or NAME=PATH of a file or folder to hash; may be given several times")
@@ -66,6 +68,12 @@ func (a *app) deployCommand() *cobra.Command {
 	c.MarkFlagRequired("environment")
 	c.MarkFlagRequired("artifact")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := f.rehearse.fit(args); err != nil {
+			return err
+		}
+		if f.rehearse.dry {
+			return deployError(a.deploy(c.Context(), f, nil))
+		}
 		if f.detach == (len(args) > 0) {
 			return lockkeeper.Invalid.Errorf("usage", "Name either a command to run, or --detach.").WithNext("See: lockkeeper deploy --help")
 		}
@@ -134,6 +142,9 @@ func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error
 			return lockkeeper.Invalid.Errorf("parameter_malformed", "The parameter %q is not NAME=VALUE.", s)
 		}
 		ask.Parameters[name] = value
+	}
+	if f.rehearse.dry {
+		return a.rehearse(ctx, f.rehearse, ask, f.tokenFile)
 	}
 	d, err := a.newDriver(f)
 	if err != nil {
