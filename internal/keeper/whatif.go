@@ -1,0 +1,380 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
+	"github.com/lockkeeper/lockkeeper/internal/journal"
+)
+
+// What deciding a recorded decision again gave.
+const (
+	AgainSame       = "same"
+	AgainRefused    = "refused"    // it would be refused
+	AgainWaits      = "waits"      // it would wait for something
+	AgainUnknowable = "unknowable" // nothing recorded says
+)
+
+// A WhatIf is a recorded past decided again under other rules. Each decision is
+// decided on the past as it was recorded up to it, and never on one that might have
+// been: nobody's vote, evidence or later ask is invented. What hangs on a decision that
+// differs is unknowable.
+type WhatIf struct {
+	Since      lockkeeper.Moment `json:"since"`
+	Until      lockkeeper.Moment `json:"until"` // the journal's last entry
+	Entries    int64             `json:"entries"`
+	Decided    int               `json:"decided"` // decisions that were looked at
+	Same       int               `json:"same"`
+	Refused    int               `json:"refused"`
+	Waits      int               `json:"waits"`
+	Unknowable map[string]int    `json:"unknowable"` // how many, by why
+	Differs    []Differing       `json:"differs"`
+	Left       int               `json:"left"` // that differ and are not listed
+}
+
+// A Differing is one decision that would differ.
+type Differing struct {
+	Seq      int64               `json:"seq"` // the entry that recorded it
+	At       lockkeeper.Moment   `json:"at"`
+	Kind     string              `json:"kind"`
+	By       string              `json:"by"`
+	About    []string            `json:"about"`
+	Answer   string              `json:"answer"` // refused or waits
+	Code     string              `json:"code"`
+	Sentence string              `json:"sentence"`
+	On       []string            `json:"on,omitempty"` // what it would wait for
+	Decision lockkeeper.Decision `json:"decision,omitzero"`
+}
+
+// WhatIfOptions say what is decided again.
+type WhatIfOptions struct {
+	// Rules under which it is; nil: those that were in force each time. Then all must
+	// come out the same, or this release decides otherwise than the one that recorded it.
+	Rules    *catalog.Catalog
+	Since    lockkeeper.Moment
+	Most     int                     // how many that differ are listed
+	Progress func(done, total int64) // nil: nobody looks
+}
+
+// whyUnknowable says the reasons for which nothing recorded gives an answer.
+var whyUnknowable = map[string]string{
+	"follows":      "it hangs on a decision that would differ",
+	"refused_then": "it was refused, and what was refused is not recorded in full",
+	"caller":       "the entry does not name its caller in full",
+	"broken_glass": "the glass was broken, which other rules may not let happen",
+	"catalog":      "it changed the catalog, and here one catalog holds all the time",
+	"error":        "it could not be decided again",
+}
+
+// WhyUnknowable is a reason in words.
+func WhyUnknowable(code string) string { return whyUnknowable[code] }
+
+// DecideAgain folds a journal and decides the decisions since an instant again. It
+// needs no more memory than the state takes, and the catalog.
+func DecideAgain(ctx context.Context, r *journal.Reader, o WhatIfOptions) (WhatIf, error) {
+	h := hindsight{state: newState(), out: WhatIf{Since: o.Since, Unknowable: map[string]int{}, Differs: []Differing{}}, gone: map[string]bool{}, most: o.Most, given: o.Rules != nil}
+	var err error
+	if h.given {
+		h.rules, err = compileRules(documentsOf(o.Rules))
+	} else {
+		h.rules, err = compileRules(nil)
+		h.law = func(rev Revision) (*Rules, error) { return rulesIn(ctx, r, rev) }
+	}
+	if err != nil {
+		return h.out, err
+	}
+	const page = 1024
+	total := r.Head().Size
+	for from := int64(0); from < total; from += page {
+		for d, err := range decoded(ctx, r.Entries(ctx, from, min(total, from+page))) {
+			if err == nil {
+				err = h.take(d.entry, d.event)
+			}
+			if err != nil {
+				return h.out, &journal.Broken{Seq: h.state.Size, What: err.Error()}
+			}
+		}
+		if o.Progress != nil {
+			o.Progress(min(total, from+page), total)
+		}
+	}
+	return h.done()
+}
+
+// rulesIn compiles a revision out of a journal.
+func rulesIn(ctx context.Context, r *journal.Reader, rev Revision) (*Rules, error) {
+	var documents [][]byte
+	for _, d := range rev.Documents {
+		data, err := r.Document(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, data)
+	}
+	return compileRules(documents)
+}
+
+// hindsight is a fold that stops before each decision and decides it again.
+type hindsight struct {
+	state *State
+	rules *Rules
+	given bool                           // rules of the caller, not those of then
+	law   func(Revision) (*Rules, error) // the rules of then
+	held  []happened                     // ends that a claim began with, not applied yet
+	gone  map[string]bool                // ids of what would not have come about; as many as differ
+	most  int
+	out   WhatIf
+}
+
+type happened struct {
+	entry Entry
+	event event
+}
+
+// take looks at the next entry and folds it. A claim writes down first which holders'
+// time has ended; it was decided before that, so these entries wait for it.
+func (h *hindsight) take(e Entry, ev event) error {
+	if _, ends := ev.(*deploymentEnded); ends && e.By.Workload != nil {
+		h.held = append(h.held, happened{e, ev})
+		return nil
+	}
+	if _, claims := ev.(*leaseGranted); !claims {
+		if err := h.flush(); err != nil {
+			return err
+		}
+	}
+	if !e.Time.Before(h.out.Since) {
+		h.again(e, ev)
+	}
+	if err := h.flush(); err != nil {
+		return err
+	}
+	return h.fold(e, ev)
+}
+
+func (h *hindsight) flush() error {
+	for _, x := range h.held {
+		if err := h.fold(x.entry, x.event); err != nil {
+			return err
+		}
+	}
+	h.held = nil
+	return nil
+}
+
+func (h *hindsight) done() (WhatIf, error) {
+	err := h.flush()
+	h.out.Until, h.out.Entries = h.state.Now, h.state.Size
+	return h.out, err
+}
+
+func (h *hindsight) fold(e Entry, ev event) error {
+	if err := h.state.apply(e, ev); err != nil {
+		return err
+	}
+	rejoin := rejoining(ev)
+	if applied, is := ev.(*catalogApplied); is {
+		rejoin = true
+		if !h.given {
+			rules, err := h.law(Revision{Number: applied.Number, Digest: applied.Digest, Documents: applied.Documents})
+			if err != nil {
+				return err
+			}
+			h.rules = rules
+		}
+	}
+	if rejoin {
+		h.rules = h.rules.joined(h.state)
+	}
+	if h.given {
+		h.underGiven(ev)
+	}
+	return nil
+}
+
+// underGiven makes what was opened be held to what the given rules would have demanded
+// at its opening, in the place of what was demanded then.
+func (h *hindsight) underGiven(ev event) {
+	w := h.world()
+	switch ev := ev.(type) {
+	case *deploymentOpened:
+		scope := lockkeeper.EnvironmentScope(ev.Ask.Project, ev.Ask.Environment)
+		env, d := h.rules.Catalog.Environments[scope], h.state.Deployments[ev.ID]
+		d.Terms, d.Apart, d.RecordAge, d.Production = gate.Terms(env), w.separations(scope), env.RecordLimit(), env.Tier == catalog.Production
+		d.Activation, d.Observed, d.Deadline = env.Activation, env.Observes(), d.Opened.Add(env.PatienceLimit())
+	case *requestOpened:
+		r := h.state.Requests[ev.Request.ID]
+		d := w.demandsOn(r.Role, r.Scope)
+		r.Terms, r.CoolingOff, r.StepUp, r.Strong = d.terms(), d.coolingOff, d.stepUp().age, d.stepUp().strong
+		r.Deadline = r.patienceFrom().Add(d.patience)
+		if r.Extends != "" && r.From.Before(r.Deadline) {
+			r.Deadline = r.From
+		}
+	}
+}
+
+func (h *hindsight) world() *world { return &world{State: h.state, rules: h.rules} }
+
+// again decides one entry again, if it records a decision that rules take part in.
+func (h *hindsight) again(e Entry, ev event) {
+	r := repeat(h.state, e, ev)
+	if r.decide == nil && r.unknowable == "" {
+		return
+	}
+	h.out.Decided++
+	if slices.ContainsFunc(r.rests, func(id string) bool { return h.gone[id] }) {
+		r.unknowable = "follows"
+	}
+	if r.unknowable != "" {
+		h.out.Unknowable[r.unknowable]++
+		return
+	}
+	_, _, err := r.decide(h.world())
+	refusal := lockkeeper.RefusalOf(err)
+	switch {
+	case err == nil:
+		h.out.Same++
+		return
+	case refusal == nil:
+		h.out.Unknowable["error"]++
+		return
+	}
+	d := Differing{Seq: e.Seq, At: e.Time, Kind: e.Kind, By: e.By.String(), About: ev.subjects(), Answer: AgainRefused, Code: refusal.Code, Sentence: refusal.Sentence}
+	if refusal.Decision != nil {
+		d.Decision = *refusal.Decision
+	}
+	if d.Decision.Verdict == lockkeeper.Wait {
+		d.Answer = AgainWaits
+		for _, b := range d.Decision.Because {
+			if b.Verdict == lockkeeper.Wait && b.Code != "lock_later" {
+				d.On = append(d.On, b.Subject)
+			}
+		}
+		h.out.Waits++
+	} else {
+		h.out.Refused++
+	}
+	if r.makes != "" {
+		h.gone[r.makes] = true
+	}
+	if len(h.out.Differs) < h.most {
+		h.out.Differs = append(h.out.Differs, d)
+	} else {
+		h.out.Left++
+	}
+}
+
+// A repetition is how an entry's decision is made again.
+type repetition struct {
+	decide     func(*world) ([]event, any, error)
+	unknowable string   // or why it cannot be
+	makes      string   // what would not be there if it differed
+	rests      []string // on what it hangs
+}
+
+// repeat says how the decision that an entry records is made again: by the command
+// that made it, as far as the entry and the state tell it. Entries that record no
+// decision of rules, or one that rules do not touch, have none.
+func repeat(s *State, e Entry, ev event) repetition {
+	switch ev := ev.(type) {
+	case *artifactRecorded, *deploymentOpened, *leaseGranted, *tokenGranted:
+		return repeatJob(e, ev)
+	case *requestOpened, *requestApproved, *requestClosed, *activationBegun, *activationExtended, *tokenIssued:
+		return repeatActivation(s, e, ev)
+	case *refusalMade:
+		return repetition{unknowable: "refused_then"}
+	case *catalogApplied:
+		return repetition{unknowable: "catalog"}
+	}
+	return repeatDeployment(s, e, ev)
+}
+
+// asked makes a repetition of a command.
+func asked(e Entry, cmd command, makes string, rests ...string) repetition {
+	return repetition{decide: func(w *world) ([]event, any, error) { return cmd.decide(w, e.By, e.Time) }, makes: makes, rests: append(rests, makes)}
+}
+
+func repeatJob(e Entry, ev event) repetition {
+	if e.By.Workload == nil {
+		return repetition{unknowable: "caller"}
+	}
+	job := *e.By.Workload
+	switch ev := ev.(type) {
+	case *artifactRecorded:
+		return asked(e, recordArtifacts{job, ev.Artifacts}, "")
+	case *deploymentOpened:
+		return asked(e, openDeployment{ID: ev.ID, Job: job, Action: ev.Ask.Action, Project: ev.Ask.Project, Environment: ev.Ask.Environment,
+			Artifacts: ev.Ask.Artifacts, Parameters: ev.Ask.Parameters, Handle: ev.Handle, Detached: ev.Ask.Detached}, ev.ID)
+	case *leaseGranted:
+		return asked(e, claimLease{Deployment: ev.Deployment, Lease: ev.Lease, Job: job, Handle: ev.Handle}, ev.Deployment)
+	case *tokenGranted:
+		return asked(e, grantToken{Deployment: ev.Deployment, ID: ev.ID, Job: job, Handle: ev.Handle, Audience: ev.Audience}, "", ev.Deployment)
+	}
+	return repetition{}
+}
+
+func repeatDeployment(s *State, e Entry, ev event) repetition {
+	switch ev := ev.(type) {
+	case *deploymentApproved:
+		return asked(e, vote{ev.ID, true, ev.Digest, ev.Comment}, "", ev.ID, ev.Activation)
+	case *approvalDelegated:
+		return asked(e, delegate{ev.ID, ev.To, ev.Comment}, "", ev.ID)
+	case *leaseRenewed:
+		if d := s.Deployments[ev.Deployment]; d != nil && d.Lease != nil {
+			return asked(e, renewLease{ev.Deployment, d.Lease.Handle}, "", ev.Deployment)
+		}
+	case *deploymentEnded:
+		switch {
+		case e.By.User == "": // by the job that held it, or by the clock
+		case ev.End.Status == Rejected:
+			return asked(e, vote{ev.ID, false, ev.Digest, ev.End.Reason}, "", ev.ID)
+		case ev.End.Status == Cancelled:
+			return asked(e, cancelDeployment{ev.ID, ev.End.Reason}, "", ev.ID)
+		}
+	}
+	return repetition{}
+}
+
+func repeatActivation(s *State, e Entry, ev event) repetition {
+	switch ev := ev.(type) {
+	case *requestOpened:
+		r := ev.Request
+		return repetition{makes: r.ID, rests: []string{r.ID, r.Extends, r.Deployment}, decide: func(w *world) ([]event, any, error) {
+			return w.ask(Request{ID: r.ID, User: r.User, Role: r.Role, Actions: w.rules.Access.RoleActions(r.Role), Scope: r.Scope, For: r.For, Reason: r.Reason, Ticket: r.Ticket,
+				At: r.At, Extends: r.Extends, From: r.From, Deployment: r.Deployment, Run: r.Run}, e.Time)
+		}}
+	case *requestApproved:
+		if r := s.Requests[ev.ID]; r != nil {
+			return asked(e, decideRequest{Request: ev.ID, Approve: true, Digest: r.Digest, Comment: ev.Comment}, "", ev.ID, ev.Activation)
+		}
+	case *requestClosed:
+		if r := s.Requests[ev.ID]; r != nil && ev.Status == requestDenied {
+			return asked(e, decideRequest{Request: ev.ID, Digest: r.Digest, Comment: ev.Reason}, "", ev.ID)
+		}
+	case *activationBegun:
+		if ev.Activation.BreakGlass != "" {
+			return repetition{unknowable: "broken_glass"}
+		}
+		return asked(e, beginActivation{Request: ev.Activation.Request, ID: ev.Activation.ID}, ev.Activation.ID, ev.Activation.Request)
+	case *activationExtended:
+		return asked(e, beginActivation{Request: ev.Request, ID: ev.ID}, "", ev.ID, ev.Request)
+	case *tokenIssued:
+		identity := string(ev.Token.Identity[strings.LastIndex(string(ev.Token.Identity), "/")+1:])
+		return asked(e, issueToken{ID: ev.Token.ID, Project: ev.Token.Identity.Project(), Identity: identity, Audience: ev.Token.Audience}, "", ev.Token.Activation)
+	}
+	return repetition{}
+}
+
+// String counts what came out.
+func (r WhatIf) String() string {
+	n := 0
+	for _, k := range r.Unknowable {
+		n += k
+	}
+	return fmt.Sprintf("%d decisions: %d the same, %d would be refused, %d would wait, %d unknowable", r.Decided, r.Same, r.Refused, r.Waits, n)
+}
