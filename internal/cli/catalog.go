@@ -103,20 +103,21 @@ func heldTogether(c *catalog.Catalog) (out catalog.Problems) {
 func (a *app) validateCommand() *cobra.Command {
 	var reach bool
 	c := &cobra.Command{Use: "validate PATH…", Short: "Check governance documents; needs no server", Args: cobra.MinimumNArgs(1), Example: "  lockkeeper validate governance/\n  lockkeeper validate governance/ --fail-on-unreachable",
-		Long: "Beside mistakes it names the approvals for which there are not persons enough today, and for whom that is so\nwhen he asks: nobody approves what is his own."}
+		Long: "Beside mistakes it names the approvals for which there are not persons enough today, and for whom that is so\nwhen he asks: nobody approves what is his own. And it names environments that nobody can ever pass, checks that\ncontradict each other, and waits that mostly end in vain."}
 	c.Flags().BoolVar(&reach, "fail-on-unreachable", false, reachHelp)
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		next, _, err := a.readCatalog(args)
 		if err != nil {
 			return err
 		}
-		short, budgets := shortages(next), budgetsOf(next)
-		err = a.print(map[string]any{"documents": len(next.Documents()), "digest": next.Digest(), "unreachable": short, "persons": budgets}, func(w io.Writer) {
+		short, budgets, lint := shortages(next), budgetsOf(next), lintOf(next)
+		err = a.print(map[string]any{"documents": len(next.Documents()), "digest": next.Digest(), "unreachable": short, "persons": budgets, "lint": lint}, func(w io.Writer) {
 			printShortages(w, short)
+			printLint(w, lint)
 			printBudgets(w, budgets)
 			fmt.Fprintf(w, "%d documents are good. Digest %s\n", len(next.Documents()), next.Digest())
 		})
-		if err == nil && (exceeded(budgets) || reach && len(short) > 0) {
+		if err == nil && (exceeded(budgets) || reach && (len(short) > 0 || impassable(lint))) {
 			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
 		}
 		return err

@@ -45,13 +45,14 @@ func (a *app) planCommand() *cobra.Command {
 			plan = append(plan, plannedChange{d.Verb, d.Key.Kind, d.Key.Project, d.Key.Name, d.Fields, d.Weakens})
 			weaker += len(d.Weakens)
 		}
-		short, budgets := shortages(next), budgetsOf(next)
-		err = a.print(map[string]any{"base": revision, "digest": next.Digest(), "changes": plan, "weaker": weaker, "unreachable": short, "persons": budgets}, func(w io.Writer) {
+		short, budgets, lint := shortages(next), budgetsOf(next), lintOf(next)
+		err = a.print(map[string]any{"base": revision, "digest": next.Digest(), "changes": plan, "weaker": weaker, "unreachable": short, "persons": budgets, "lint": lint}, func(w io.Writer) {
 			printShortages(w, short)
+			printLint(w, lint)
 			printBudgets(w, budgets)
 			printPlan(w, plan, revision, weaker)
 		})
-		if err == nil && (exceeded(budgets) || strict && weaker > 0 || reach && len(short) > 0) {
+		if err == nil && (exceeded(budgets) || strict && weaker > 0 || reach && (len(short) > 0 || impassable(lint))) {
 			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
 		}
 		return err
@@ -59,7 +60,7 @@ func (a *app) planCommand() *cobra.Command {
 	return c
 }
 
-const reachHelp = "exit with 4 if there are approvals for which there are not persons enough"
+const reachHelp = "exit with 4 if there are approvals for which there are not persons enough, or environments that nobody can pass"
 
 // shortages are the approvals of a catalog for which there are not persons enough
 // today.
