@@ -37,7 +37,7 @@ func TestObserveNeverHelpsAnOpenAsk(t *testing.T) {
 		"observe":                 {observe, observe, ""},
 		"observe, then enforce":   {observe, enforce, "approvals_missing"},
 		"observe, then no branch": {observe, mustRules(t, rulesWith("<age>", "mode: observe\n", "allowed: [refs/heads/main]}\n", "allowed: [refs/heads/x]}\n")), ""},
-		"and without identity":    {observe, mustRules(t, rulesWith("<age>", "mode: observe\n", "stages: [release/deploy]", "stages: [release/build]")), "stage_not_named"},
+		"and without identity":    {observe, mustRules(t, rulesWith("<age>", "mode: observe\n", "stages: [release/deploy]\n", "stages: [release/deploy-test]\n")), "stage_not_named"},
 		"and a freeze": {observe, mustRules(t, rulesWith("<age>", "mode: observe\n", "<more>",
 			"---\nkind: Freeze\nname: stop\nscope: /\nfrom: 2026-11-02T00:00:00Z\nuntil: 2026-11-03T00:00:00Z\nreason: quiet\n")), "frozen"},
 		"and the starter is off": {observe, mustRules(t, rulesWith("<age>", "mode: observe\n", "name: ann\n", "name: ann\noff: true\n")), "initiator_not_permitted"},
