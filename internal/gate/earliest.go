@@ -17,7 +17,7 @@ const maxLooks = 10_000
 // for that, the ask goes no sooner than this.
 func Earliest(f Facts, now lockkeeper.Moment) (at lockkeeper.Moment, found bool) {
 	for t, n := now, 0; n < maxLooks && t.Before(f.Deadline); n++ {
-		if passes(unenforced(f, append(times(f, t), Freeze(f, t)))) {
+		if passes(unenforced(f, append(f.waiveAll(times(f, t)), Freeze(f, t)))) {
 			return t, passes(unenforced(f, append(demands(f, t), artifacts(f, t))))
 		}
 		next, more := nextTurn(f, t)
@@ -59,8 +59,13 @@ func nextTurn(f Facts, t lockkeeper.Moment) (next lockkeeper.Moment, found bool)
 		}
 	}
 	for _, z := range f.Freezes {
-		take(z.From)
-		take(z.Until)
+		switch holds, span, err := FrozenAt(z, t, gateHorizon); {
+		case err != nil: // it stops, whatever the time
+		case holds:
+			take(span.Until)
+		default:
+			take(span.From)
+		}
 	}
 	return next, found
 }

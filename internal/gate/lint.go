@@ -231,7 +231,7 @@ func (l *linter) frozen() {
 				all = all && z.Stops(action, caller)
 			}
 		}
-		if all && !l.now.Before(z.From) && l.now.Add(longFreeze).Before(z.Until) {
+		if all && len(z.Windows)+len(z.Exempt) == 0 && !l.now.Before(z.From) && l.now.Add(longFreeze).Before(z.Until) {
 			l.add(true, "frozen_for_long", "End the freeze sooner, or take the environment out.", "The freeze %s stops everything until %s.", z.Name, z.Until)
 		}
 	}

@@ -91,6 +91,7 @@ func TestIncidentHoldsWhatObserves(t *testing.T) {
 // and of now, and every decision of the floor has passed.
 func TestObservedLeases(t *testing.T) {
 	all := watchful(t)
+	all = all[len(all)-2:] // one observes, one has shadows
 	shadows := map[string]bool{"check more": true, "check quick": true, "check day": true}
 	stopped := map[bool]int{}
 	rapid.Check(t, func(rt *rapid.T) {
