@@ -48,7 +48,7 @@ var wrong = map[string][]string{
 	"factors list": {}, "factors totp": {}, "factors passkey": {}, "factors confirm": {"f-x", "--code", "1"}, "factors remove": {"f-x"}, "factors reset": {"bob", "--reason", "r"}, "step-up": {"--code", "1"},
 	"tokens make": {"--name", "ci", "--actions", "catalog/read"}, "tokens list": {}, "tokens revoke": {"k-x"},
 	"measures": {},
-	"what-if": {"--data", "NOTHING"}, "observe report": {},
+	"what-if":  {"--data", "NOTHING"}, "observe report": {},
 	"what-can": {"bob"}, "who-can": {"deployments/approve", "/"},
 }
 
