@@ -189,3 +189,57 @@ func TestWhatIfOtherRules(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIfOfActivations looks back at a request, its approval, its beginning and a
+// token under it: under the same rules all is the same, and under stricter ones the
+// activation waits and the token hangs on it.
+func TestWhatIfOfActivations(t *testing.T) {
+	laws := accessLaws(t)
+	loose, strict := laws[3], laws[0] // one approval, and at e two
+	c := &core{world: world{State: newState(), rules: loose.rules}}
+	var records []journal.Record
+	now := began
+	var first step
+	events := []event{&journalStarted{}}
+	for _, user := range []string{"dora", "ann", "ann2", "bob", "cat"} {
+		events = append(events, &accountEnrolled{User: user, Credential: "p"}, &accountProven{User: user})
+	}
+	if err := c.record(&first, Caller{Keeper: true}, "", "", events, now); err != nil {
+		t.Fatal(err)
+	}
+	records = append(records, first.records...)
+	do := func(user string, cmd command) {
+		now = now.Add(time.Minute)
+		out, err := c.step(Caller{User: user}, "", cmd, now)
+		if err != nil || out.err != nil {
+			t.Fatal(cmd.name(), err, out.err)
+		}
+		records = append(records, out.records...)
+	}
+	const scope = "/projects/p/environments/e"
+	do("ann", openRequest{ID: "r-1", Role: "operator", Scope: scope, For: 30 * time.Minute, Reason: "why"})
+	do("bob", decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest})
+	do("ann", beginActivation{Request: "r-1", ID: "a-1"})
+	do("ann", openRequest{ID: "r-2", Role: "operator", Scope: scope, For: 30 * time.Minute, Reason: "why"})
+	do("cat", decideRequest{Request: "r-2", Digest: c.Requests["r-2"].Digest, Comment: "no"})
+
+	old := []*law{{rules: loose.rules}}
+	for name, test := range map[string]struct {
+		given *Rules
+		want  string
+	}{
+		"then":       {nil, "[]"},
+		"the same":   {loose.rules, "[]"},
+		"two leads":  {strict.rules, "[activation.begun waits]"},
+		"cat is off": {laws[2].rules, "[activation.begun waits request.closed refused]"},
+	} {
+		out := lookBackAt(t, records, old, test.given)
+		got := []string{}
+		for _, d := range out.Differs {
+			got = append(got, d.Kind+" "+d.Answer)
+		}
+		if fmt.Sprint(got) != test.want || out.Decided != 5 {
+			t.Errorf("%s: of %d it differs in %v, want %s: %+v", name, out.Decided, got, test.want, out.Differs)
+		}
+	}
+}
