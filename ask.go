@@ -64,7 +64,7 @@ type Definition struct {
 // hang on its digest; every field takes part in it, so a different ask is a
 // different digest.
 type Ask struct {
-	Action      string            `json:"action"` // deploy or rollback
+	Action      string            `json:"action"` // deploy, rollback or redeploy
 	Project     string            `json:"project"`
 	Environment string            `json:"environment"`
 	Pipeline    string            `json:"pipeline"`
@@ -90,6 +90,7 @@ type Ask struct {
 const (
 	DeployAction   = "deploy"
 	RollbackAction = "rollback" // back to artifacts that were deployed here with success before
+	RedeployAction = "redeploy" // once more what was deployed here with success last
 )
 
 // Whether the CI platform protects the ref of an ask.

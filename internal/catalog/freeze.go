@@ -75,6 +75,9 @@ const (
 
 // Stops reports whether the freeze stops an action by a caller, in its time.
 func (f Freeze) Stops(action, caller string) bool {
+	if action == lockkeeper.RedeployAction {
+		action = lockkeeper.DeployAction // what stops a deployment stops one more of the same
+	}
 	stops := slices.Contains(f.Actions, action) || len(f.Actions) == 0 && action != TokensAction
 	return stops && (len(f.Callers) == 0 || slices.Contains(f.Callers, caller))
 }

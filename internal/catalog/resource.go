@@ -309,6 +309,9 @@ type Stage struct {
 	// Evidence are the kinds of evidence that its jobs may bring: tests, coverage, scan,
 	// sbom, vulnerabilities, vex, attestation.
 	Evidence []string `json:"evidence,omitempty"`
+	// Running are the environments of the project of which its jobs may say what runs
+	// there (lockkeeper running report).
+	Running []string `json:"running,omitempty"`
 }
 
 // A Trust rule names a stage's jobs by signed facts. Events is an allow-list:
@@ -423,6 +426,8 @@ type Check struct {
 	// demands is met by checks that are not soft; a lock, provenance and an attestation
 	// are never soft.
 	Soft bool `json:"soft,omitempty"`
+
+	Promotion *Promotion `json:"promotion,omitempty"`
 }
 
 // An Approval demands that Count distinct persons out of Groups let the ask

@@ -159,6 +159,7 @@ func (v *rules) check(read, admitted []*resource) {
 	v.admitting(admitted)
 	v.providers(admitted)
 	v.ambiguousStages(admitted)
+	v.promotionCycles(admitted)
 	v.identityPairs(admitted)
 	v.eligible(admitted)
 	v.assignable(admitted)

@@ -84,6 +84,7 @@ func (v *rules) check1(r *resource, at string, e *Environment, c Check) {
 			v.add(r, at+".lock.mode", "lock_mode_unknown", "The mode of the lock is "+name(c.Lock.Mode)+".", "Write "+LockSequential+" (each in its turn) or "+LockLatest+" (the newest only).")
 		}
 	})
+	count(c.Promotion != nil, func() { v.promotion(r, at+".promotion", e, *c.Promotion) })
 	if _, evidence := c.Evidence(); evidence {
 		for _, set := range []bool{c.Tests != nil, c.Scan != nil, c.SBOM != nil, c.Vulnerabilities != nil, c.Provenance != nil, c.Attestation != nil} {
 			if set {
@@ -94,7 +95,7 @@ func (v *rules) check1(r *resource, at string, e *Environment, c Check) {
 	}
 	switch {
 	case kinds == 0:
-		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance or attestation.")
+		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation or promotion.")
 	case kinds > 1:
 		v.add(r, at, "check_with_two_kinds", "The check "+name(c.Name)+" says more than one thing to check.", "Make a check of each, with a name of its own.")
 	}

@@ -240,6 +240,7 @@ func (v *rules) pipeline(r *resource, p *Pipeline) {
 		first[s.Name] = true
 		v.trust(r, at+".trust", which, provider, s.Trust)
 		v.oneOf(r, at+".evidence", s.Evidence, EvidenceKinds()...)
+		v.stageRunning(r, at, p.Project, s)
 	}
 }
 

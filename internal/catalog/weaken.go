@@ -295,6 +295,8 @@ func (w *weakening) check(a, b Check) {
 	case a.Hours != nil && b.Hours != nil:
 		w.hours("the check "+a.Name, *a.Hours, *b.Hours)
 	case a.Lock != nil && b.Lock != nil:
+	case a.Promotion != nil && b.Promotion != nil:
+		w.promotion(a.Name, *a.Promotion, *b.Promotion)
 	case a.Tests != nil && b.Tests != nil, a.Scan != nil && b.Scan != nil, a.SBOM != nil && b.SBOM != nil,
 		a.Vulnerabilities != nil && b.Vulnerabilities != nil, a.Provenance != nil && b.Provenance != nil, a.Attestation != nil && b.Attestation != nil:
 		w.evidenceCheck(a, b)
@@ -385,6 +387,7 @@ func (w *weakening) pipeline(a, b Pipeline) {
 		w.more("the stage "+s.Name+" is started by %s", was.Events, s.Trust.Events)
 		w.more("the stage "+s.Name+" runs on %s", was.Refs, s.Trust.Refs)
 		w.more("the stage "+s.Name+" may bring %s", a.Stages[i].Evidence, s.Evidence)
+		w.more("the stage "+s.Name+" may say what runs in %s", a.Stages[i].Running, s.Running)
 		w.when(s.Trust.SelfHosted && !was.SelfHosted, "the stage %s runs on self-hosted runners", s.Name)
 		w.when(was.Environment != s.Trust.Environment || was.Called != s.Trust.Called || was.Stage != s.Trust.Stage || was.ServiceAccount != s.Trust.ServiceAccount || was.Rule != s.Trust.Rule && was.Rule != "",
 			"the stage %s is told by other facts", s.Name)

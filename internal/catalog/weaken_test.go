@@ -108,6 +108,20 @@ checks:
   - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
   - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
 ---
+{kind: Pipeline, name: seers, project: shop, provider: ci, organisation: 77, repository: 14, definition: f.yml, stages: [{name: see, running: [proven, first], trust: {events: [push], refs: [refs/heads/main]}}]}
+---
+{kind: Environment, name: first, project: shop, tier: development}
+---
+{kind: Environment, name: second, project: shop, tier: development}
+---
+kind: Environment
+name: last
+project: shop
+tier: development
+checks:
+  - {name: each, promotion: {environments: [first, second], soak: 2h, age: 48h}}
+  - {name: one, promotion: {environments: [first, second], any: true, tests: {names: [smoke, e2e], from: [facts/all], age: 23h}}}
+---
 {kind: Separation, name: apart, title: t, scope: /projects/shop, mode: hold, actions: [[deployments/start, deployments/cancel], [journal/export]]}
 ---
 {kind: Role, name: local, actions: [deployments/read], scopes: [/projects/shop]}
@@ -308,6 +322,15 @@ func judgements() map[string]judgement {
 		"Check.Provenance":      {weaker: []edit{{"provenance: {signers: [ci-key], source: \"https://git.example.com/a\", builders: [\"https://build.example.com/a\"], buildTypes: [\"https://type.example.com/a\"], level: 2, from: [facts/all], age: 28h}", "delay: {for: 10m}", true}}},
 		"Check.Attestation":     {weaker: []edit{{"attestation: {type: \"https://type.example.com/p\", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}", "delay: {for: 10m}", true}}},
 		"Stage.Evidence":        {weaker: []edit{{"{name: most, evidence: [tests, coverage,", "{name: most, evidence: [vex, tests, coverage,", false}}},
+
+		"Check.Promotion": {weaker: []edit{{"promotion: {environments: [first, second], soak: 2h, age: 48h}", "delay: {for: 10m}", true}}},
+		"Promotion.Environments": {weaker: []edit{{"{environments: [first, second], soak", "{environments: [first], soak", false}, {"{environments: [first, second], soak", "{environments: [first, proven], soak", true}, {"[first, second], any: true", "[first, second, proven], any: true", false}},
+			not: []edit{{"[first, second], any: true", "[first], any: true", false}}},
+		"Promotion.Any":   {weaker: []edit{{"{environments: [first, second], soak", "{environments: [first, second], any: true, soak", false}}},
+		"Promotion.Soak":  {weaker: []edit{{"soak: 2h", "soak: 1h", false}, {"soak: 2h, ", "", false}}},
+		"Promotion.Age":   {weaker: []edit{{"age: 48h", "age: 49h", false}, {", age: 48h", "", false}}},
+		"Promotion.Tests": {weaker: []edit{{", tests: {names: [smoke, e2e], from: [facts/all], age: 23h}", "", false}, {"{names: [smoke, e2e], from", "{names: [smoke], from", false}}},
+		"Stage.Running":   {weaker: []edit{{"running: [proven, first]", "running: [proven, first, second]", false}}},
 
 		"Tests.Names":    {weaker: []edit{{"names: [unit, e2e]", "names: [unit]", false}, {"names: [unit, e2e], ", "", false}}},
 		"Tests.Least":    {weaker: []edit{{"least: 10", "least: 9", false}, {"least: 10, ", "", false}}},

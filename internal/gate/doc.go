@@ -18,6 +18,7 @@
 //	static      branches, template, expression: what the ask itself says
 //	evidence    tests, scan, sbom, vulnerabilities, provenance, attestation: what
 //	            stages brought about the artifacts
+//	promotion   where else the artifacts must have run, for how long
 //	approval    approvals, all together; some only after others
 //	freeze      no freeze that stops this action by this caller covers the environment
 //	time        delay, hours

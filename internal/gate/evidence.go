@@ -61,16 +61,16 @@ func evidenceChecks(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 
 // evidenceCheck passes when for each artifact of the ask there is evidence that says
 // what the check demands. What is missing or too old may still be brought: it
-// waits. What says the contrary fails. A rollback was good before: only who signed
+// waits. What says the contrary fails. What is put back was good before: only who signed
 // it is looked at, and how old that is does not matter.
 func evidenceCheck(f Facts, c catalog.Check, now lockkeeper.Moment) lockkeeper.Decision {
 	s := search{f: f, c: c, now: now}
 	s.want, _ = c.Evidence()
-	rollback := f.Ask.Action == lockkeeper.RollbackAction
-	if rollback && c.Provenance == nil && c.Attestation == nil {
-		return passed(c, "not_asked_of_rollback", "These artifacts were deployed here with success before; %s were asked for then.", s.want.Kind)
+	again := f.again()
+	if again && c.Provenance == nil && c.Attestation == nil {
+		return passed(c, "not_asked_of_"+f.Ask.Action, "These artifacts were deployed here with success before; %s were asked for then.", s.want.Kind)
 	}
-	s.ageless = rollback || !f.Released.IsZero()
+	s.ageless = again || !f.Released.IsZero()
 	var because []lockkeeper.Decision
 	for _, a := range f.Ask.Artifacts {
 		because = append(because, s.judge(a))
@@ -240,6 +240,7 @@ func (s search) any(a lockkeeper.Artifact, kind evidence.Kind, against func(Evid
 			d = s.decide(a, lockkeeper.Wait, "evidence_stale", fmt.Sprintf("%s is of %s, and counts for %s.", e, e.made(), s.want.Age), "Bring a new one.")
 		default:
 			d = s.decide(a, lockkeeper.Pass, "evidence_good", fmt.Sprintf("%s says what is demanded.", e), "")
+			d.Because = []lockkeeper.Decision{{Subject: "evidence " + e.ID, Verdict: lockkeeper.Pass, Code: d.Code, Sentence: d.Sentence}}
 			if !s.ageless {
 				d.Until = &ends
 			}

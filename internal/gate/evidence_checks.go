@@ -197,7 +197,7 @@ func (s search) built(c catalog.SLSAProvenance, e Evidence) (why string, relevan
 		return "it names no source.", true
 	case p.Sources[0].Repository != c.Source:
 		return fmt.Sprintf("it was built from %s, and the check demands %s.", p.Sources[0].Repository, c.Source), true
-	case s.f.Ask.Action != lockkeeper.RollbackAction && (p.Sources[0].Commit == "" || p.Sources[0].Commit != s.f.Ask.Commit):
+	case !s.f.again() && (p.Sources[0].Commit == "" || p.Sources[0].Commit != s.f.Ask.Commit):
 		return fmt.Sprintf("it was built from the commit %q, and %s is deployed.", p.Sources[0].Commit, s.f.Ask.Commit), true
 	}
 	return "", true

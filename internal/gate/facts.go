@@ -42,6 +42,8 @@ type Facts struct {
 	// Rivals are the environment's other deployments that have not ended. It is
 	// asked only once everything but the lock has passed.
 	Rivals func() []Rival
+	// Stood is what stood in another environment of the project, oldest first.
+	Stood func(environment string) []Stretch
 }
 
 // asOf is the instant up to which ages count: now, or the release.

@@ -36,6 +36,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because = append(because, f.Activated...)
 	because = append(because, f.waiveAll(static(f))...)
 	because = append(because, f.waiveAll(evidenceChecks(f, now))...)
+	because = append(because, f.waiveAll(promotions(f, now))...)
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
 	because = append(because, f.waiveAll(times(f, now))...)
@@ -169,7 +170,7 @@ func artifacts(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 
 func oneArtifact(f Facts, a lockkeeper.Artifact, now lockkeeper.Moment) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "artifact " + a.Name, Verdict: lockkeeper.Pass}
-	if f.Ask.Action == lockkeeper.RollbackAction {
+	if f.again() {
 		return oldArtifact(f, a, d)
 	}
 	fresh, newest := f.voucher(a, now)
@@ -198,6 +199,9 @@ func oneArtifact(f Facts, a lockkeeper.Artifact, now lockkeeper.Moment) lockkeep
 // oldArtifact judges an artifact of a rollback: all artifacts of the ask are
 // together what one earlier deployment put here with success.
 func oldArtifact(f Facts, a lockkeeper.Artifact, d lockkeeper.Decision) lockkeeper.Decision {
+	if f.Ask.Action == lockkeeper.RedeployAction {
+		return currentArtifact(f, a, d)
+	}
 	for i := len(f.Good) - 1; i >= 0; i-- {
 		if g := f.Good[i]; slices.Equal(g.Artifacts, f.Ask.Artifacts) {
 			d.Code = "artifact_was_good"
@@ -208,6 +212,20 @@ func oldArtifact(f Facts, a lockkeeper.Artifact, d lockkeeper.Decision) lockkeep
 	d.Verdict, d.Code = lockkeeper.Fail, "rollback_unknown"
 	d.Sentence = "These artifacts together were not among the last that were deployed here with success."
 	d.Next = "Roll back to exactly the artifacts of an earlier deployment (lockkeeper deployments list), or deploy them as new ones."
+	return d
+}
+
+// currentArtifact judges an artifact of a redeployment: all artifacts of the ask are
+// together what was deployed here with success last.
+func currentArtifact(f Facts, a lockkeeper.Artifact, d lockkeeper.Decision) lockkeeper.Decision {
+	if n := len(f.Good); n > 0 && slices.Equal(f.Good[n-1].Artifacts, f.Ask.Artifacts) {
+		d.Code = "artifact_is_current"
+		d.Sentence = fmt.Sprintf("%s is what %s deployed here with success last, at %s.", a.Name, f.Good[n-1].Deployment, f.Good[n-1].At)
+		return d
+	}
+	d.Verdict, d.Code = lockkeeper.Fail, "redeploy_unknown"
+	d.Sentence = "These artifacts together are not what was deployed here with success last."
+	d.Next = "Deploy exactly those once more (lockkeeper running show), go back to older ones with --rollback, or deploy these as new ones."
 	return d
 }
 

@@ -19,7 +19,7 @@ import (
 func Terms(e catalog.Environment) []catalog.Check {
 	var out []catalog.Check
 	for _, c := range e.Checks {
-		if _, evidence := c.Evidence(); evidence || c.Approval != nil || c.Delay != nil || c.Hours != nil {
+		if _, evidence := c.Evidence(); evidence || c.Promotion != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
 			out = append(out, c)
 		}
 	}
@@ -42,6 +42,7 @@ func AsOpened(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	because := approvals(f, now)
 	if f.Released.IsZero() {
 		because = append(because, f.waiveAll(evidenceChecks(f, now))...)
+		because = append(because, f.waiveAll(promotions(f, now))...)
 		because = append(because, f.waiveAll(times(f, now))...)
 	}
 	because = unenforced(f, because)
