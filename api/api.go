@@ -225,7 +225,7 @@ type Recorded struct {
 
 // OpenDeployment is the ask of a pipeline stage.
 type OpenDeployment struct {
-	Action      string                `json:"action,omitempty" enum:"deploy,rollback" doc:"default: deploy"`
+	Action      string                `json:"action,omitempty" enum:"deploy,rollback,redeploy" doc:"default: deploy"`
 	Project     string                `json:"project,omitempty" maxLength:"63"`
 	Environment string                `json:"environment" maxLength:"63"`
 	Artifacts   []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`

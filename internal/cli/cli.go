@@ -186,6 +186,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.dutiesCommand())
 	root.AddCommand(a.provisionersCommand())
 	root.AddCommand(a.measuresCommand())
+	root.AddCommand(a.runningCommand())
 	root.AddCommand(a.accessCommand(), a.campaignsCommand())
 	root.AddCommand(a.incidentCommand(), a.breakGlassCommand(), a.noticesCommand(), a.reviewsCommand(), a.recoveryCommand())
 	root.AddCommand(a.proposalsCommand())

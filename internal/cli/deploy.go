@@ -26,7 +26,7 @@ type deployFlags struct {
 	handleFile           string
 	receipt              string
 	detach               bool
-	rollback             bool
+	rollback, redeploy   bool
 	timeout              time.Duration
 	rehearse             rehearseFlags
 }
@@ -63,6 +63,8 @@ func (a *app) deployCommand() *cobra.Command {
 	c.Flags().StringVar(&f.environment, "environment", "", "environment to deploy to")
 	c.Flags().StringArrayVar(&f.artifacts, "artifact", nil, "NAME=sha256:HEX, or NAME=PATH of a file or folder to hash; may be given several times")
 	c.Flags().BoolVar(&f.rollback, "rollback", false, "go back to artifacts that were deployed here with success before")
+	c.Flags().BoolVar(&f.redeploy, "redeploy", false, "deploy once more what was deployed here with success last")
+	c.MarkFlagsMutuallyExclusive("rollback", "redeploy")
 	c.Flags().StringArrayVar(&f.parameters, "parameter", nil, "NAME=VALUE, part of what is approved; may be given several times")
 	c.Flags().BoolVar(&f.detach, "detach", false, "only ask; a later job of this stage claims it")
 	c.MarkFlagRequired("environment")
@@ -127,6 +129,9 @@ func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error
 	action := ""
 	if f.rollback {
 		action = lockkeeper.RollbackAction
+	}
+	if f.redeploy {
+		action = lockkeeper.RedeployAction
 	}
 	ask := api.OpenDeployment{Action: action, Project: f.project, Environment: f.environment, Parameters: map[string]string{}, Detached: f.detach}
 	for _, s := range f.artifacts {

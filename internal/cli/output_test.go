@@ -36,6 +36,8 @@ var wrong = map[string][]string{
 	"journal checkpoint": {"--data", "NOTHING"}, "journal export": {"--data", "NOTHING"}, "journal prove": {"--data", "NOTHING", "1"}, "journal show": {"--data", "NOTHING"}, "journal verify": {"--data", "NOTHING"},
 	"keys": {}, "keys rotate": {}, "login": {"--user", "bob"}, "logout": {}, "sessions list": {}, "sessions end": {"s-x"}, "plan": {"NOTHING"},
 	"proposals list": {}, "proposals show": {"p-x"}, "proposals approve": {"p-x"}, "proposals deny": {"p-x"}, "proposals withdraw": {"p-x"},
+	"receipt find": {"--digest", "sha256:" + strings.Repeat("0", 64)}, "receipt key": {"--keys", "NOTHING"},
+	"running report": {"--environment", "test", "--artifact", "app=NOTHING"}, "running show": {},
 	"receipt show": {"d-x"}, "receipt verify": {"NOTHING"}, "recover": {"--data", "NOTHING", "--administrator", "dora", "--reason", "r"}, "recover confirm": {"--revision", "1"},
 	"reject": {"d-x"}, "schema": {"x"}, "serve": {"--listen", "nowhere"}, "setup": {"--user", "dora", "--code", "lks_x"},
 	"token": {"d-x", "--handle-file", "NOTHING/h"}, "trust": {"vault", "--identity", "payments/test"}, "validate": {"NOTHING"}, "version": {"x"},

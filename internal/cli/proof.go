@@ -19,21 +19,27 @@ import (
 )
 
 func (a *app) receiptCommand() *cobra.Command {
-	show := &cobra.Command{Use: "show ID", Short: "Fetch the signed receipt of an ended deployment", Args: cobra.ExactArgs(1), Example: "  lockkeeper receipt show d-… > receipt.json",
+	var vsa bool
+	show := &cobra.Command{Use: "show ID", Short: "Fetch the signed receipt of an ended deployment", Args: cobra.ExactArgs(1), Example: "  lockkeeper receipt show d-… > receipt.json\n  lockkeeper receipt show d-… --vsa > vsa.json",
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.person()
 			if err != nil {
 				return err
 			}
 			var receipt []byte
-			if err := client.Call(c.Context(), "GET", "/deployments/"+pathEscape(args[0])+"/receipt", nil, &receipt); err != nil {
+			what := "/receipt"
+			if vsa {
+				what = "/summary"
+			}
+			if err := client.Call(c.Context(), "GET", "/deployments/"+pathEscape(args[0])+what, nil, &receipt); err != nil {
 				return err
 			}
 			_, err = a.out.Write(append(receipt, '\n'))
 			return err
 		}}
+	show.Flags().BoolVar(&vsa, "vsa", false, "the SLSA verification summary instead: from the moment it was let through")
 	var keys string
-	verify := &cobra.Command{Use: "verify FILE", Short: "Verify a receipt offline, with the server's public keys", Args: cobra.ExactArgs(1), Example: "  lockkeeper receipt verify receipt.json --keys keys.json",
+	verify := &cobra.Command{Use: "verify FILE", Short: "Verify a receipt or a verification summary offline, with the server's public keys", Args: cobra.ExactArgs(1), Example: "  lockkeeper receipt verify receipt.json --keys keys.json",
 		RunE: func(_ *cobra.Command, args []string) error {
 			t, err := trust(keys)
 			if err != nil {
@@ -43,6 +49,9 @@ func (a *app) receiptCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if keeper.IsSummary(data, t) {
+				return a.verifySummary(data, t)
+			}
 			s, err := keeper.VerifyReceipt(data, t)
 			if err != nil {
 				return err
@@ -50,7 +59,7 @@ func (a *app) receiptCommand() *cobra.Command {
 			return a.print(s, func(w io.Writer) { printReceipt(w, s) })
 		}}
 	verify.Flags().StringVar(&keys, "keys", "keys.json", "what `lockkeeper keys` printed")
-	return withCommands(&cobra.Command{Use: "receipt", Short: "Signed receipts of deployments"}, show, verify)
+	return withCommands(&cobra.Command{Use: "receipt", Short: "Signed receipts of deployments"}, show, verify, a.findReceiptsCommand(), a.receiptKeyCommand())
 }
 
 // maxProof bounds a file with receipts or proofs.

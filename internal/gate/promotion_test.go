@@ -79,3 +79,31 @@ func TestPromotionOfAny(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// A freeze of deployments stops one more of the same, and one of rollbacks does not.
+func TestFreezeStopsRedeploy(t *testing.T) {
+	for action, want := range map[string]bool{lockkeeper.DeployAction: true, lockkeeper.RollbackAction: false} {
+		z := catalog.Freeze{Actions: []string{action}}
+		if got := z.Stops(lockkeeper.RedeployAction, catalog.PeopleCaller); got != want {
+			t.Errorf("a freeze of %s stops a redeployment: %v", action, got)
+		}
+	}
+	if !(catalog.Freeze{}).Stops(lockkeeper.RedeployAction, catalog.AutomationCaller) {
+		t.Error("a freeze of everything does not stop a redeployment")
+	}
+}
+
+// A promotion that is soft waits for an override where it would fail, and is let pass by
+// one; one that is not soft is not.
+func TestSoftPromotion(t *testing.T) {
+	now := lockkeeper.MomentOf(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC))
+	list := []lockkeeper.Artifact{{Name: "app", Digest: lockkeeper.DigestOf([]byte("app"))}}
+	f := Facts{Ask: lockkeeper.Ask{Artifacts: list}, Stood: func(string) []Stretch { return nil }, Overrides: []Override{{ID: "o-1", Waives: []string{"ran"}, Until: now.Add(time.Hour)}}}
+	f.Environment.Override = &catalog.Override{}
+	for soft, want := range map[bool]lockkeeper.Verdict{true: lockkeeper.Pass, false: lockkeeper.Wait} {
+		f.Environment.Checks = []catalog.Check{{Name: "ran", Soft: soft, Promotion: &catalog.Promotion{Environments: []string{"one"}}}}
+		if d := f.waiveAll(promotions(f, now))[0]; d.Verdict != want {
+			t.Errorf("soft %v: %+v", soft, d)
+		}
+	}
+}

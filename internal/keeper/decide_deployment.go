@@ -106,9 +106,9 @@ func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
 	switch action {
 	case "":
 		action = lockkeeper.DeployAction
-	case lockkeeper.DeployAction, lockkeeper.RollbackAction:
+	case lockkeeper.DeployAction, lockkeeper.RollbackAction, lockkeeper.RedeployAction:
 	default:
-		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("action_unknown", "There is no action %.40q.", action).WithNext("Ask for deploy or rollback.")
+		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("action_unknown", "There is no action %.40q.", action).WithNext("Ask for deploy, rollback or redeploy.")
 	}
 	j := c.Job
 	return lockkeeper.Ask{Action: action, Event: j.Event.Value, Protected: protectionOf(j),

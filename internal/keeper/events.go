@@ -14,6 +14,7 @@ import (
 // meaning is never changed in place: a new version is added.
 var eventKinds = map[string]func() event{
 	"journal.started/1":    func() event { return new(journalStarted) },
+	"running.reported/1":   func() event { return new(runningReported) },
 	"state.recorded/1":     func() event { return new(stateRecorded) },
 	"epoch.opened/1":       func() event { return new(epochOpened) },
 	"epoch.confirmed/1":    func() event { return new(epochConfirmed) },
@@ -513,16 +514,25 @@ type leaseGranted struct {
 	TokenExpires lockkeeper.Moment   `json:"token_expires"`
 	Gate         lockkeeper.Decision `json:"gate"`
 	Revision     int                 `json:"revision"`
+
+	Artifacts []lockkeeper.Digest `json:"artifacts,omitempty"` // of the ask
+	Catalog   lockkeeper.Digest   `json:"catalog,omitempty"`   // of the revision
+	Evidence  []RestedOn          `json:"evidence,omitempty"`  // that the gate's checks rested on; at most maxRestedOn
 }
 
 func (*leaseGranted) kind() string { return "lease.granted" }
 func (ev *leaseGranted) subjects() []string {
-	return []string{deploymentSubject(ev.Deployment), "identity/" + ev.Subject}
+	out := []string{deploymentSubject(ev.Deployment), "identity/" + ev.Subject}
+	for _, d := range ev.Artifacts {
+		out = append(out, deployedSubject(d))
+	}
+	return out
 }
 func (ev *leaseGranted) apply(s *State, e Entry) error {
 	s.bindToken(ev.Token, TokenUse{For: deploymentSubject(ev.Deployment), Job: ev.Job, Handle: ev.Handle, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
 	return s.onDeployment(ev.Deployment, func(d *Deployment) {
 		ev.on(d, e)
+		s.letIn(d, e.Time)
 		var behind []lockkeeper.Person
 		for _, o := range d.Initiators {
 			behind = append(behind, o.Persons...)
@@ -628,6 +638,7 @@ func (ev *deploymentEnded) apply(s *State, e Entry) error {
 	if d == nil {
 		return fmt.Errorf("the deployment %s is not open", ev.ID)
 	}
+	s.letOut(d, ev.End.Status, e.Time)
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	if d.Lease != nil {
 		s.Freed[scope] = e.Time

@@ -165,7 +165,7 @@ func (k *Keeper) RecordArtifacts(ctx context.Context, job lockkeeper.Workload, k
 
 // OpenDeployment is what a job asks for.
 type OpenDeployment struct {
-	Action      string // deploy or rollback; "": deploy
+	Action      string // deploy, rollback or redeploy; "": deploy
 	Project     string // "": the job's own
 	Environment string
 	Artifacts   []lockkeeper.Artifact

@@ -28,7 +28,7 @@ var tokenCommands = map[string]bool{
 	"startSession": false, "startDirectorySession": false, "useSession": false, "endSession": false, "makePersonal": false, "endPersonal": false,
 	"openRequest": false, "decideRequest": false, "beginActivation": false, "withdrawRequest": false, "endActivation": false,
 	"openDeployment": false, "vote": false, "delegate": false, "withdrawApproval": false, "endDeployment": false, "claimLease": false, "renewLease": false,
-	"grantToken": false, "recordArtifacts": false, "addEvidence": false, "beginKeys": false, "rotateKey": false, "openEpoch": false, "confirmEpoch": false,
+	"grantToken": false, "recordArtifacts": false, "addEvidence": false, "reportRunning": false, "beginKeys": false, "rotateKey": false, "openEpoch": false, "confirmEpoch": false,
 	"recordState": false, "sweep": false, "refused": false,
 	"approveProposal": false, "denyProposal": false,
 	"acknowledge": false, "breakGlass": false, "closeIncident": false, "collectRecovery": false, "extendIncident": false, "judgeReview": false, "makeRecovery": false, "openIncident": false, "useRecovery": false,

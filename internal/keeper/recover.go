@@ -61,7 +61,8 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	clear(s.Proposals)
 	clear(s.Activations)
 	clear(s.PersonTokens)
-	clear(s.Campaigns) // verdicts may be lost, and what was to be kept must not go
+	s.forgetStretches() // what stood may have gone since
+	clear(s.Campaigns)  // verdicts may be lost, and what was to be kept must not go
 	if !s.Observed.IsZero() {
 		s.Observed = e.Time // so may uses
 	}

@@ -26,7 +26,7 @@ const (
 	verifyWhole = 100_000
 	// foldVersion counts the changes in what apply means. It is raised by hand;
 	// a change of the state's fields is noticed by itself.
-	foldVersion = 4
+	foldVersion = 5
 	// foldBite is how many entries are decoded side by side.
 	foldBite = 2048
 )

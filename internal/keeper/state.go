@@ -84,6 +84,9 @@ type State struct {
 	// first, by the environment's scope. Evicted oldest first past maxGood an
 	// environment; what is evicted can no more be rolled back to.
 	Good map[lockkeeper.Scope][]gate.Release `json:"good"`
+	// Places is what is known of each environment that was ever deployed to or
+	// reported, by its scope. An epoch forgets the stretches.
+	Places map[lockkeeper.Scope]*Place `json:"places,omitempty"`
 	// Freed is when the last lease of each environment ended. One entry for each
 	// environment that was ever deployed to.
 	Freed map[lockkeeper.Scope]lockkeeper.Moment `json:"freed"`
@@ -276,6 +279,7 @@ func newState() *State {
 		Duties: map[string]*Duty{},
 		Good:   map[lockkeeper.Scope][]gate.Release{}, Freed: map[lockkeeper.Scope]lockkeeper.Moment{},
 		PersonalTokens: map[string]*PersonalToken{},
+		Places:         map[lockkeeper.Scope]*Place{},
 		Factors:        map[string]*Factor{}, FactorSince: map[string]lockkeeper.Moment{},
 		Links: map[string]Link{}, Campaigns: map[string]*Campaign{}, Uses: map[string]*access.Use{}, SignedIn: map[string]lockkeeper.Moment{},
 		records: map[string]*recordIndex{},

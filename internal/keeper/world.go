@@ -228,7 +228,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	env = d.heldTo(env)
 	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.freezesOn(d.Ask),
 		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: w.deadline(d), Production: d.Production,
-		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds,
+		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds, Stood: w.stood(d.Ask.Project),
 		Rivals: func() []gate.Rival { return w.rivals(d, now) }}
 	if d.RecordAge > 0 {
 		f.RecordAge = min(f.RecordAge, d.RecordAge) // a longer one helps no ask that is open
