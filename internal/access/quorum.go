@@ -147,8 +147,15 @@ func (q *quorum) activations() []gateOf {
 		}
 		q.runs(&g)
 		out = append(out, g)
+		for _, r := range q.x.c.RulesOf(s.role, s.scope) { // who stands in for a service is judged beside the rest
+			if r.TicketCall != nil && r.TicketCall.WhenAway != nil {
+				away := g
+				away.of, away.checks = g.of+" while the service that knows the tickets is away", []catalog.Check{{Name: r.Name + ".whenAway", Approval: r.TicketCall.WhenAway}}
+				out = append(out, away)
+			}
+		}
 	}
-	slices.SortFunc(out, func(a, b gateOf) int { return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.role, b.role)) })
+	slices.SortFunc(out, func(a, b gateOf) int { return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.role, b.role), cmp.Compare(a.of, b.of)) })
 	return out
 }
 

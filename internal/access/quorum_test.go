@@ -218,6 +218,29 @@ func TestShortagesSay(t *testing.T) {
 	}
 }
 
+// Who stands in for a service that is away must be there, too.
+func TestShortagesOfStandIns(t *testing.T) {
+	rules := func(standIns ...string) *catalog.Catalog {
+		c := &catalog.Catalog{Users: map[string]catalog.User{"ann": {Name: "ann"}, "bob": {Name: "bob"}},
+			Groups: map[string]catalog.Group{"desk": {Name: "desk", Users: standIns}},
+			Roles: map[string]catalog.Role{"approver": {Name: "approver", Actions: []lockkeeper.ActionPattern{"activations/approve"}},
+				"migrator": {Name: "migrator", Actions: []lockkeeper.ActionPattern{"freezes/write"}}},
+			Assignments: map[string]catalog.Assignment{"a": {Name: "a", Role: "approver", Scope: "/", Principal: lockkeeper.Principal{Kind: lockkeeper.GroupPrincipal, Name: "desk"}},
+				"m": {Name: "m", Role: "migrator", Scope: "/projects/p", Eligible: true, Principal: lockkeeper.Principal{Kind: lockkeeper.UserPrincipal, Name: "ann"}}},
+			ActivationRules: map[string]catalog.ActivationRule{"r": {Name: "r", Role: "migrator", Scope: "/projects/p", Ticket: "CHG[0-9]+",
+				TicketCall: &catalog.TicketCall{WhenAway: &catalog.Approval{Count: 1, Groups: []string{"desk"}}}}}}
+		return c
+	}
+	if s := New(rules("bob")).Shortages(at(0)); len(s) != 0 {
+		t.Errorf("bob could stand in: %v", s)
+	}
+	s := New(rules("ann")).Shortages(at(0))
+	want := "activating migrator at /projects/p while the service that knows the tickets is away: when ann asks, approval by r.whenAway takes 1 person, and nobody could."
+	if len(s) != 1 || s[0].String() != want {
+		t.Errorf("got %v, want %s", s, want)
+	}
+}
+
 // Whoever starts a run that must activate a role approves none of it, and a run that
 // nobody starts asks for one more.
 func TestShortagesOfRuns(t *testing.T) {
