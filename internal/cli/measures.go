@@ -131,10 +131,10 @@ func printMeasures(w io.Writer, m api.Measures, weeks bool) {
 	}
 	fmt.Fprintln(w)
 	for _, x := range m.Exceptions {
-		fmt.Fprintf(w, "%s at %s: %d\n", map[string]string{"break_glass": "the glass was broken", "override": "checks were waived"}[x.Kind], printable(string(x.Scope)), x.Count)
+		fmt.Fprintf(w, "%s at %s: %d\n", map[string]string{"break_glass": "the glass was broken", "override": "checks were overridden"}[x.Kind], printable(string(x.Scope)), x.Count)
 	}
 	if len(m.Exceptions) == 0 {
-		fmt.Fprintln(w, "Nobody broke the glass, and no check was waived.")
+		fmt.Fprintln(w, "Nobody broke the glass, and no check was overridden.")
 	}
 	printPersons(w, m)
 }

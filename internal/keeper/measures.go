@@ -55,7 +55,7 @@ type MeasureQuery struct {
 // measuredKinds are the entries that measures are made of.
 var measuredKinds = map[string]bool{"artifact.recorded": true, "deployment.opened": true, "gate.moved": true, "deployment.approved": true,
 	"lease.granted": true, "deployment.ended": true, "request.opened": true, "request.approved": true, "request.closed": true,
-	"activation.begun": true, "epoch.opened": true}
+	"activation.begun": true, "epoch.opened": true, "override.granted": true}
 
 // measured tells a fold what an entry says. person is whose account a user is.
 func measured(f *measure.Fold, e Entry, ev event, person func(user string) string) {
@@ -89,6 +89,8 @@ func measured(f *measure.Fold, e Entry, ev event, person func(user string) strin
 		if ev.Activation.BreakGlass != "" {
 			f.BrokeGlass(e.Time, ev.Activation.Scope)
 		}
+	case *overrideGranted:
+		f.Overrode(e.Time, ev.Deployment)
 	case *epochOpened:
 		f.Restart()
 	}

@@ -73,6 +73,8 @@ func leanEvent(kind string, body []byte) (event, error) {
 	case "activation.begun":
 		return &activationBegun{Activation: Activation{Request: p.text("activation", "request"), Scope: lockkeeper.Scope(p.text("activation", "scope")),
 			BreakGlass: p.text("activation", "break_glass")}}, p.err
+	case "override.granted":
+		return &overrideGranted{Deployment: p.text("deployment")}, p.err
 	case "epoch.opened":
 		return new(epochOpened), nil
 	}

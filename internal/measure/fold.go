@@ -44,7 +44,7 @@ const (
 	Prompted               // an approval check began to ask people: Check
 	Voted                  // Person voted: Approved, For since the ask was opened; Access on an activation
 	BrokeGlass             // an activation that nobody approved began
-	Overrode               // checks of an ask were waived
+	Overrode               // soft checks of an ask were waived
 )
 
 // A Sample is one number at one instant.

@@ -139,7 +139,7 @@ var measureDescs = func() map[keeper.MeasuredKind]metricOf {
 		keeper.MeasuredPrompts:  {desc("approval_prompts_total", "Times that an approval check began to ask people.", "check"), false, check},
 		keeper.MeasuredVote:     {desc("approval_decision_seconds", "From the opening of an ask to a person's vote.", "verdict"), true, status},
 		keeper.MeasuredGlass:    {desc("glass_broken_total", "Activations that nobody approved; without environment: above it."), false, place},
-		keeper.MeasuredOverride: {desc("overrides_total", "Asks of which checks were waived."), false, place},
+		keeper.MeasuredOverride: {desc("overrides_total", "Overrides that were granted: soft checks of an ask waived."), false, place},
 	}
 }()
 

@@ -10,6 +10,36 @@ import (
 	"github.com/lockkeeper/lockkeeper/api"
 )
 
+// TestMeasureMetrics plays a deployment to its end and scrapes: every number has its
+// labels, none a person, and the API tells the same.
+func TestMeasureMetrics(t *testing.T) {
+	a := newArena(t)
+	j := a.job("push", "production")
+	d := a.running(j, handle)
+	a.must(a.client(handle).Call(context.Background(), "POST", "/deployments/"+d.ID+"/end", api.EndDeployment{ExitCode: 1}, nil))
+	text := a.metrics()
+	place := `project="payments"`
+	for _, line := range []string{`lockkeeper_deployments_ended_total{environment="production",` + place + `,status="failed"} 1`,
+		`lockkeeper_gate_wait_seconds_count{environment="production",` + place + `} 1`, `lockkeeper_gate_wait_seconds_bucket{environment="production",` + place + `,le="+Inf"} 1`,
+		`lockkeeper_approval_decision_seconds_count{environment="production",` + place + `,verdict="approve"} 2`, `lockkeeper_approval_prompts_total{check="`} {
+		if !strings.Contains(text, line) {
+			t.Errorf("no %s", line)
+		}
+	}
+	for line := range strings.Lines(text) {
+		for _, who := range []string{`"bob"`, `"cat"`, `"dora"`} {
+			if strings.Contains(line, who) {
+				t.Errorf("somebody is named: %s", line)
+			}
+		}
+	}
+	var m api.Measures
+	a.must(a.people["dora"].Call(context.Background(), "GET", "/measures?project=payments&environment=production&persons=true", nil, &m))
+	if e := m.Environments[0]; e.Failures != 1 || e.FailureShare == nil || *e.FailureShare != 1 || e.BrokenSince.IsZero() || e.Votes.Voters != 2 || len(m.Persons) != 2 || e.Ends["failed"] != 1 {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestMeasures asks over the wire, scrapes, and writes every parameter wrongly.
 func TestMeasures(t *testing.T) {
 	a := newArena(t)
