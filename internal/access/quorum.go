@@ -155,7 +155,9 @@ func (q *quorum) activations() []gateOf {
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b gateOf) int { return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.role, b.role), cmp.Compare(a.of, b.of)) })
+	slices.SortFunc(out, func(a, b gateOf) int {
+		return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.role, b.role), cmp.Compare(a.of, b.of))
+	})
 	return out
 }
 
