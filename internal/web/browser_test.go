@@ -113,7 +113,7 @@ func TestPasskeyInBrowser(t *testing.T) {
 	_, err = chromedp.Call(ctx, webauthn.ClearCredentials, webauthn.ClearCredentialsParams{AuthenticatorID: authenticator})
 	w.must(err)
 	w.must(chromedp.Do(ctx, chromedp.Click("#go")))
-	said, err := chromedp.Run(ctx, chromedp.Poll[string](`document.getElementById("said").textContent`))
+	said, err := chromedp.Run(ctx, chromedp.Poll[string](`document.getElementById("said").textContent`, chromedp.WithPollingTimeout(2*time.Minute)))
 	w.must(err)
 	if !strings.HasPrefix(said, "It did not work: ") {
 		t.Errorf("without the key the page says %q", said)
