@@ -5,7 +5,7 @@ import "github.com/lockkeeper/lockkeeper"
 // Rehearse asks what an ask to deploy would get now. A job asks about itself; a person
 // names the stage and the run that he asks about.
 type Rehearse struct {
-	Action      string                `json:"action,omitempty" enum:"deploy,rollback" doc:"default: deploy"`
+	Action      string                `json:"action,omitempty" enum:"deploy,rollback,redeploy" doc:"default: deploy"`
 	Project     string                `json:"project,omitempty" maxLength:"63" doc:"of a person's question it is needed"`
 	Environment string                `json:"environment" maxLength:"63"`
 	Artifacts   []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`

@@ -26,6 +26,10 @@ type Evidence struct {
 	Commit     string                `json:"commit"`
 	Run        string                `json:"run"`
 	At         lockkeeper.Moment     `json:"at"` // when it was brought
+
+	// Held says which open incident stops whoever brought it, so that it lets nothing
+	// through, and holds up what it held up before; "": none.
+	Held string `json:"-"`
 }
 
 // made is from when on a piece ages: when its document was made, if that says so
@@ -66,11 +70,11 @@ func evidenceChecks(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 func evidenceCheck(f Facts, c catalog.Check, now lockkeeper.Moment) lockkeeper.Decision {
 	s := search{f: f, c: c, now: now}
 	s.want, _ = c.Evidence()
-	again := f.again()
-	if again && c.Provenance == nil && c.Attestation == nil {
+	signed := c.Provenance != nil || c.Attestation != nil
+	if f.askedBefore(c.Name) && !signed {
 		return passed(c, "not_asked_of_"+f.Ask.Action, "These artifacts were deployed here with success before; %s were asked for then.", s.want.Kind)
 	}
-	s.ageless = again || !f.Released.IsZero()
+	s.ageless = f.again() && signed || !f.Released.IsZero()
 	var because []lockkeeper.Decision
 	for _, a := range f.Ask.Artifacts {
 		because = append(because, s.judge(a))
@@ -119,6 +123,10 @@ func (s search) missing(a lockkeeper.Artifact, kind, name string) lockkeeper.Dec
 	}
 	return s.decide(a, lockkeeper.Wait, "evidence_missing", fmt.Sprintf("Nobody brought %s of %s.", what, a.Name),
 		fmt.Sprintf("Bring them from %s: lockkeeper evidence add %s=FILE --artifact %s=%s", from, label, a.Name, a.Digest))
+}
+
+func (s search) held(a lockkeeper.Artifact, e Evidence) lockkeeper.Decision {
+	return s.decide(a, lockkeeper.Wait, "evidence_held", fmt.Sprintf("%s counts for nothing now: %s", e, e.Held), "Bring it from another stage that may, or wait until the incident is closed.")
 }
 
 // counts reports whether a piece may count for an artifact at all, whatever it says
@@ -189,6 +197,10 @@ func (s search) sum(a lockkeeper.Artifact, kind evidence.Kind, names []string, a
 			because = append(because, one)
 			continue
 		}
+		if e.Held != "" {
+			old[e.Name] = s.held(a, e)
+			continue
+		}
 		if !fresh {
 			old[e.Name] = s.decide(a, lockkeeper.Wait, "evidence_stale", fmt.Sprintf("%s is of %s, and counts for %s.", e, e.made(), s.want.Age),
 				fmt.Sprintf("Bring it anew: lockkeeper evidence add %s:%s=FILE --artifact %s=%s", kind, e.Name, a.Name, a.Digest))
@@ -236,6 +248,8 @@ func (s search) any(a lockkeeper.Artifact, kind evidence.Kind, against func(Evid
 		switch {
 		case why != "":
 			d = s.decide(a, lockkeeper.Fail, s.code()+"_bad", fmt.Sprintf("%s: %s", e, why), "Build it as the check demands, and bring the new statement.")
+		case e.Held != "":
+			d = s.held(a, e)
 		case !fresh:
 			d = s.decide(a, lockkeeper.Wait, "evidence_stale", fmt.Sprintf("%s is of %s, and counts for %s.", e, e.made(), s.want.Age), "Bring a new one.")
 		default:

@@ -134,7 +134,7 @@ func (s search) vulnerable(a lockkeeper.Artifact, k catalog.KnownVulnerabilities
 	var said []evidence.Statement
 	for _, v := range s.f.Evidence {
 		if s.exempts(v, a) {
-			said = append(said, v.Summary.Statements...)
+			said = append(said, v.statements()...)
 		}
 	}
 	var open []string
@@ -151,6 +151,17 @@ func (s search) vulnerable(a lockkeeper.Artifact, k catalog.KnownVulnerabilities
 		return fmt.Sprintf("%d vulnerabilities of severity %s or worse: %s%s.", n, k.LeastSeverity(), strings.Join(open[:min(n, evidence.MaxNamed)], ", "), more)
 	}
 	return ""
+}
+
+// statements are those of a piece of VEX that count: of one that is held back, none that
+// closes anything.
+func (e Evidence) statements() []evidence.Statement {
+	if e.Held == "" {
+		return e.Summary.Statements
+	}
+	return slices.DeleteFunc(slices.Clone(e.Summary.Statements), func(s evidence.Statement) bool {
+		return s.Status == evidence.NotAffected || s.Status == evidence.FixedStatus
+	})
 }
 
 // exempts reports whether a piece is VEX that counts: of a stage that may bring it,

@@ -74,6 +74,7 @@ type Release struct {
 	Artifacts  []lockkeeper.Artifact `json:"artifacts"` // sorted by name
 	Commit     string                `json:"commit"`
 	At         lockkeeper.Moment     `json:"at"`
+	Waived     []string              `json:"waived,omitempty"` // checks that an override waived for it
 }
 
 // A Rival is another deployment of the same environment.

@@ -43,9 +43,11 @@ func oneFreeze(f Facts, z catalog.Freeze, now lockkeeper.Moment) (lockkeeper.Dec
 		d.Next = "Name a zone of the IANA data base in the freeze."
 		return d, true
 	case !holds:
-		_, waived := f.waives(FreezeCheck(z.Name))
-		if _, exempt := exempts(f, z); !exempt && !(waived && z.Soft) && !s.From.IsZero() {
-			d.Until = &s.From
+		o, waived := f.waives(FreezeCheck(z.Name))
+		if _, exempt := exempts(f, z); !exempt && !s.From.IsZero() {
+			if d.Until = &s.From; waived && z.Soft && f.Environment.Override != nil && s.From.Before(o.Until) {
+				d.Until = &o.Until // which may end inside the freeze
+			}
 		}
 		return d, true
 	}

@@ -27,6 +27,14 @@ func (f Facts) again() bool {
 	return f.Ask.Action == lockkeeper.RollbackAction || f.Ask.Action == lockkeeper.RedeployAction
 }
 
+// askedBefore reports whether a check that is not asked again of what is put back was
+// asked when that first came: an override waives for one ask, and not for the next.
+func (f Facts) askedBefore(check string) bool {
+	return f.again() && !slices.ContainsFunc(f.Good, func(g Release) bool {
+		return slices.Equal(g.Artifacts, f.Ask.Artifacts) && slices.Contains(g.Waived, check)
+	})
+}
+
 // promotions judges where the artifacts must have run.
 func promotions(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	var out []lockkeeper.Decision
@@ -43,7 +51,7 @@ func promotions(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 // yet may still: it waits. What was good here before is not asked.
 func promotion(f Facts, c catalog.Check, now lockkeeper.Moment) lockkeeper.Decision {
 	p := *c.Promotion
-	if f.again() {
+	if f.askedBefore(c.Name) {
 		return passed(c, "not_asked_of_"+f.Ask.Action, "These artifacts were deployed here with success before; where they had to run was asked then.")
 	}
 	if f.Stood == nil {

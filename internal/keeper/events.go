@@ -537,7 +537,7 @@ func (ev *leaseGranted) apply(s *State, e Entry) error {
 		for _, o := range d.Initiators {
 			behind = append(behind, o.Persons...)
 		}
-		s.partTaken(d.Votes, behind, d.Opened)
+		s.partTaken(d.allVotes(), behind, d.Opened)
 		s.overrideTook(d)
 	})
 }
@@ -645,7 +645,7 @@ func (ev *deploymentEnded) apply(s *State, e Entry) error {
 		s.leaves(d, ev.End, e.Time)
 	}
 	if ev.End.Status == Succeeded {
-		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time})
+		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time, Waived: waivedChecks(d)})
 	}
 	s.finishRuns(d, e.Time)
 	delete(s.Deployments, ev.ID)

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -48,6 +49,12 @@ func (k *Keeper) AddEvidence(ctx context.Context, job lockkeeper.Workload, key s
 		return EvidenceAdded{}, lockkeeper.Invalid.Errorf("evidence_count", "%d documents were brought; 1 to %d are taken at once.", len(in.Pieces), maxPieces)
 	}
 	cmd := addEvidence{Job: job, Artifacts: in.Artifacts, Record: in.Record}
+	for _, p := range in.Pieces {
+		cmd.Pieces = append(cmd.Pieces, readPiece{Summary: evidence.Summary{Kind: p.Kind}})
+	}
+	if !k.welcome(cmd) { // anybody in the world has tokens of a public platform: nothing of his is read
+		return do[EvidenceAdded](ctx, k, Caller{Workload: &job}, "", cmd)
+	}
 	select {
 	case k.readings <- struct{}{}:
 		defer func() { <-k.readings }()
@@ -58,7 +65,7 @@ func (k *Keeper) AddEvidence(ctx context.Context, job lockkeeper.Workload, key s
 	rules := k.rules.Catalog
 	signers := signersOf(rules, k.options.Roots)
 	k.mu.RUnlock()
-	for _, p := range in.Pieces {
+	for i, p := range in.Pieces {
 		s, err := evidence.Read(p.Kind, p.Content, signers)
 		if err != nil {
 			return EvidenceAdded{}, err
@@ -71,9 +78,33 @@ func (k *Keeper) AddEvidence(ctx context.Context, job lockkeeper.Workload, key s
 		if p.Name == "" {
 			p.Name = defaultEvidence
 		}
-		cmd.Pieces = append(cmd.Pieces, readPiece{ID: newID("ev"), Name: p.Name, Summary: s, Content: lockkeeper.DigestOf(p.Content), Size: len(p.Content)})
+		cmd.Pieces[i] = readPiece{ID: newID("ev"), Name: p.Name, Summary: s, Content: lockkeeper.DigestOf(p.Content), Size: len(p.Content)}
 	}
-	return do[EvidenceAdded](ctx, k, Caller{Workload: &job}, key, cmd)
+	out, err := do[EvidenceAdded](ctx, k, Caller{Workload: &job}, key, cmd)
+	for i := range out.Evidence { // the same key came with the same documents
+		out.Evidence[i].Summary = cmd.Pieces[i].Summary
+	}
+	return out, err
+}
+
+// welcome reports whether the job is of a stage that may bring what it brings.
+func (k *Keeper) welcome(c addEvidence) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	pipeline, stage, err := w.stageOf(c.Job)
+	return err == nil && w.bring(c.Pieces, pipeline.Project, pipeline.Name, stage.Name) == nil
+}
+
+// bring refuses pieces that a stage may not bring.
+func (w *world) bring(pieces []readPiece, project, pipeline, stage string) error {
+	for _, p := range pieces {
+		if kind := p.Summary.Kind; !w.rules.Catalog.Brings(project, pipeline, stage, string(kind)) {
+			return lockkeeper.Forbidden.Errorf("evidence_not_admitted", "The stage %s/%s may not bring %.63s.", pipeline, stage, kind).
+				WithNext("Bring it from a stage that may, or add evidence: [%.63s] to this stage of the pipeline in the catalog.", kind)
+		}
+	}
+	return nil
 }
 
 // signersOf are the signers of a catalog that can be verified here: those with a key,
@@ -98,7 +129,7 @@ type readPiece struct {
 	ID      string            `json:"-"`
 	Name    string            `json:"name"`
 	Summary evidence.Summary  `json:"summary"`
-	Content lockkeeper.Digest `json:"content"`
+	Content lockkeeper.Digest `json:"content"` // "": it was not read, only its kind is known
 	Size    int               `json:"size"`
 }
 
@@ -113,7 +144,8 @@ type addEvidence struct {
 func (c addEvidence) name() string  { return "evidence.add" }
 func (c addEvidence) about() string { return "artifacts" }
 
-// EvidenceAdded is the answer to AddEvidence.
+// EvidenceAdded is the answer to AddEvidence. What the documents say is not in the answer
+// that is kept for a retry.
 type EvidenceAdded struct {
 	Project  string          `json:"project"`
 	Pipeline string          `json:"pipeline"`
@@ -133,16 +165,18 @@ func (c addEvidence) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 		events = records
 	}
 	said := records[0].(*artifactRecorded)
+	if err := w.bring(c.Pieces, from.Project, from.Pipeline, from.Stage); err != nil {
+		return nil, nil, err
+	}
 	for _, p := range c.Pieces {
-		if !w.rules.Catalog.Brings(from.Project, from.Pipeline, from.Stage, string(p.Summary.Kind)) {
-			return nil, nil, lockkeeper.Forbidden.Errorf("evidence_not_admitted", "The stage %s/%s may not bring %s.", from.Pipeline, from.Stage, p.Summary.Kind).
-				WithNext("Bring it from a stage that may, or add evidence: [%s] to this stage of the pipeline in the catalog.", p.Summary.Kind)
+		if p.Content == "" {
+			return nil, nil, lockkeeper.Conflict.Errorf("catalog_moved", "The catalog changed while the evidence was looked at.").WithNext("Bring it again.")
 		}
 		artifacts, err := p.fits(from.Artifacts, now)
 		if err != nil {
 			return nil, nil, err
 		}
-		weight, err := marshal(p.Summary)
+		weight, err := marshal([]any{p.Summary, artifacts})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -153,7 +187,9 @@ func (c addEvidence) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 		events = append(events, &evidenceAdded{ID: p.ID, Project: said.Project, Pipeline: said.Pipeline, Stage: said.Stage, Repository: said.Repository, Commit: said.Commit,
 			Run: said.Run, Artifacts: artifacts, Name: p.Name, Summary: p.Summary, Content: p.Content, Size: p.Size, Weight: len(weight),
 			Token: said.Token, TokenExpires: said.TokenExpires, Job: said.Job, Initiator: said.Initiator, Others: said.Others, Revision: said.Revision})
-		out.Evidence = append(out.Evidence, events[len(events)-1].(*evidenceAdded).piece(now))
+		added := events[len(events)-1].(*evidenceAdded).piece(now)
+		added.Summary = evidence.Summary{}
+		out.Evidence = append(out.Evidence, added)
 	}
 	return events, out, nil
 }
@@ -164,8 +200,8 @@ func (p readPiece) fits(artifacts []lockkeeper.Artifact, now lockkeeper.Moment) 
 	if err := lockkeeper.CheckName(p.Name); err != nil {
 		return nil, lockkeeper.Invalid.Errorf("name_unfit", "The name of a piece of evidence is unfit: %v.", err).WithNext("Choose one such as unit.").WithField(p.Name)
 	}
-	if now.Add(clockSlack).Before(p.Summary.Made) {
-		return nil, lockkeeper.Invalid.Errorf("evidence_from_future", "The %s %q says that it was made at %s, and now is %s.", p.Summary.Kind, p.Name, p.Summary.Made, now).
+	if last := newest(p.Summary); now.Add(clockSlack).Before(last) {
+		return nil, lockkeeper.Invalid.Errorf("evidence_from_future", "The %s %q says that it, or something in it, is of %s, and now is %s.", p.Summary.Kind, p.Name, last, now).
 			WithNext("Set the clock of the machine that makes it.").WithField(p.Name)
 	}
 	if len(p.Summary.Subjects) == 0 {
@@ -182,6 +218,22 @@ func (p readPiece) fits(artifacts []lockkeeper.Artifact, now lockkeeper.Moment) 
 			WithNext("Name the artifact that the document is about, by its digest.").WithField(p.Name)
 	}
 	return out, nil
+}
+
+// newest is the newest instant that a document names. One that lies ahead would never
+// grow old, and no statement of VEX would ever be later.
+func newest(s evidence.Summary) lockkeeper.Moment {
+	all := []lockkeeper.Moment{s.Made}
+	for _, said := range s.Statements {
+		all = append(all, said.At)
+	}
+	if r := s.Vulnerabilities; r != nil {
+		all = append(all, r.Database)
+		for _, f := range r.Findings {
+			all = append(all, f.Published, f.At)
+		}
+	}
+	return slices.MaxFunc(all, func(a, b lockkeeper.Moment) int { return a.Time().Compare(b.Time()) })
 }
 
 // evidenceAdded says what a document says about artifacts, and who brought it.
@@ -223,7 +275,7 @@ func (ev *evidenceAdded) piece(at lockkeeper.Moment) gate.Evidence {
 }
 
 func (ev *evidenceAdded) apply(s *State, e Entry) error {
-	s.addEvidence(ev.Project, Kept{Evidence: ev.piece(e.Time), Weight: ev.Weight})
+	s.addEvidence(ev.Project, Kept{Evidence: ev.piece(e.Time), Weight: ev.Weight, Behind: append([]Origin{ev.Initiator}, ev.Others...)})
 	s.bindToken(ev.Token, TokenUse{For: "artifacts", Job: ev.Job, Expires: ev.TokenExpires.Add(tokenGrace)}, e.Time)
 	return nil
 }
@@ -231,34 +283,62 @@ func (ev *evidenceAdded) apply(s *State, e Entry) error {
 // Kept is a piece of evidence in the state, with what it weighs there.
 type Kept struct {
 	gate.Evidence
-	Weight int `json:"weight"`
+	Weight int      `json:"weight"`
+	Behind []Origin `json:"behind,omitempty"` // the run that brought it
+}
+
+// stage is whose share of the bounds a piece takes, and how much of it.
+func (k *Kept) stage() (name string, share int) {
+	return k.Pipeline + "/" + k.Stage, k.Weight + maxEvidenceWeight/maxEvidence
 }
 
 // An evidenceIndex finds the evidence about a digest.
 type evidenceIndex struct {
 	weight   int
+	shares   map[string]int                // of the bounds, by stage
 	byDigest map[lockkeeper.Digest][]*Kept // oldest first
 }
 
-// addEvidence adds a piece to those of a project and evicts the oldest past the
-// bounds.
+// heaviest is the stage that takes most of the bounds.
+func (x *evidenceIndex) heaviest() string {
+	return slices.MaxFunc(slices.Sorted(maps.Keys(x.shares)), func(a, b string) int { return cmp.Compare(x.shares[a], x.shares[b]) })
+}
+
+// without is a list without one piece; readers may hold the old one.
+func without(list []*Kept, piece *Kept) []*Kept {
+	if list[0] == piece {
+		return list[1:]
+	}
+	i := slices.Index(list, piece)
+	return slices.Concat(list[:i], list[i+1:])
+}
+
+// addEvidence adds a piece to those of a project. Past the bounds the oldest of the
+// stage that takes most of them goes: no stage makes the gate forget what others said.
 func (s *State) addEvidence(project string, piece Kept) {
 	x := s.evidence[project]
 	if x == nil {
-		x = &evidenceIndex{byDigest: map[lockkeeper.Digest][]*Kept{}}
+		x = &evidenceIndex{shares: map[string]int{}, byDigest: map[lockkeeper.Digest][]*Kept{}}
 		s.evidence[project] = x
 	}
 	kept := &piece
 	list := append(s.Evidence[project], kept)
 	x.weight += kept.Weight
+	stage, share := kept.stage()
+	x.shares[stage] += share
 	for _, d := range digestsOf(kept.Artifacts) {
 		x.byDigest[d] = append(x.byDigest[d], kept)
 	}
 	for len(list) > maxEvidence || x.weight > maxEvidenceWeight {
-		oldest := list[0]
-		list, x.weight = list[1:], x.weight-oldest.Weight
+		heaviest := x.heaviest()
+		oldest := list[slices.IndexFunc(list, func(k *Kept) bool { name, _ := k.stage(); return name == heaviest })]
+		_, share := oldest.stage()
+		list, x.weight = without(list, oldest), x.weight-oldest.Weight
+		if x.shares[heaviest] -= share; x.shares[heaviest] == 0 {
+			delete(x.shares, heaviest)
+		}
 		for _, d := range digestsOf(oldest.Artifacts) {
-			if x.byDigest[d] = x.byDigest[d][1:]; len(x.byDigest[d]) == 0 {
+			if x.byDigest[d] = without(x.byDigest[d], oldest); len(x.byDigest[d]) == 0 {
 				delete(x.byDigest, d)
 			}
 		}
@@ -288,7 +368,7 @@ func (s *State) indexEvidence() {
 }
 
 // evidenceOf lists the evidence about an ask's digests in its project, oldest first.
-func (s *State) evidenceOf(ask lockkeeper.Ask) []gate.Evidence {
+func (s *State) evidenceOf(ask lockkeeper.Ask) []Kept {
 	x := s.evidence[ask.Project]
 	if x == nil {
 		return nil
@@ -302,31 +382,49 @@ func (s *State) evidenceOf(ask lockkeeper.Ask) []gate.Evidence {
 		}
 	}
 	slices.SortStableFunc(found, func(a, b *Kept) int { return a.At.Time().Compare(b.At.Time()) })
-	var out []gate.Evidence
+	var out []Kept
 	for _, k := range found {
-		out = append(out, k.Evidence)
+		out = append(out, *k)
 	}
 	return out
 }
 
-// weigh fills in what a gate needs to judge evidence.
-func (w *world) weigh(f *gate.Facts) {
+// weigh fills in what a gate needs to judge evidence: for the environment's checks, and
+// for those of when the ask was opened.
+func (w *world) weigh(f *gate.Facts, terms []catalog.Check) {
 	project := f.Ask.Project
 	for _, e := range w.evidenceOf(f.Ask) {
 		if f.Released.IsZero() || !f.Released.Before(e.At) {
-			f.Evidence = append(f.Evidence, e)
+			e.Held = w.holdsBack(project, e)
+			f.Evidence = append(f.Evidence, e.Evidence)
 		}
 	}
 	f.Brings = func(pipeline, stage, kind string) bool { return w.rules.Catalog.Brings(project, pipeline, stage, kind) }
 	f.Says = w.rules.Catalog.PredicateHolds
 	f.Signers = map[string]gate.Signer{}
-	for _, c := range f.Environment.Checks {
+	for _, c := range slices.Concat(f.Environment.Checks, terms) {
 		for _, name := range signersAsked(c) {
 			if s, known := w.rules.Catalog.Signers[name]; known {
 				f.Signers[name] = gate.Signer{Signer: s, Identity: s.Trust()}
 			}
 		}
 	}
+}
+
+// holdsBack says by which incident the pipeline, the platform or somebody behind the run
+// that brought a piece is stopped; "": by none.
+func (w *world) holdsBack(project string, k Kept) string {
+	if len(w.Incidents) == 0 {
+		return ""
+	}
+	at := place{project: project, pipeline: k.Pipeline}
+	for _, o := range k.Behind {
+		at.provider, at.persons = o.Provider, append(at.persons, w.personsOf(o.Provider, o.Account, o.Persons)...)
+	}
+	for _, d := range w.locks(at) {
+		return d.Sentence
+	}
+	return ""
 }
 
 func signersAsked(c catalog.Check) []string {

@@ -38,6 +38,7 @@ func (f StartedFreeze) asRule() catalog.Freeze {
 // Bounds of freezes that are started by hand.
 const (
 	maxFreezes     = 100 // that hold at once
+	maxFreezesEach = 20  // of them, those that one user started
 	maxFreezeLists = 32  // entries of each of its lists
 )
 
@@ -251,6 +252,15 @@ func (c startFreeze) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 	if longest := w.rules.Catalog.FreezeRuleAt(c.Scope).LongestFreeze(); c.For > longest {
 		return nil, nil, lockkeeper.Forbidden.Errorf("freeze_long", "A freeze at %s may last %s at most, and %s were asked for.", c.Scope, longest, c.For).
 			WithNext("Start it --for %s or less; for longer, add a Freeze to the catalog.", longest)
+	}
+	mine := 0
+	for _, f := range w.Freezes {
+		if f.By == by.User {
+			mine++
+		}
+	}
+	if mine >= maxFreezesEach { // so that nobody keeps others from stopping the line
+		return nil, nil, lockkeeper.Limited.Errorf("freezes_many", "%d freezes that you started hold.", mine).WithNext("Freeze a scope further up, or have some ended: lockkeeper freeze list")
 	}
 	if len(w.Freezes) >= maxFreezes {
 		return nil, nil, lockkeeper.Limited.Errorf("freezes_many", "%d freezes that were started by hand hold.", len(w.Freezes)).WithNext("Freeze a scope further up, or end some: lockkeeper freeze list")

@@ -233,10 +233,18 @@ func TestFreezesOfNoUse(t *testing.T) {
 			t.Errorf("%s: %v", code, err)
 		}
 	}
-	for i := range maxFreezes {
+	for i := range maxFreezesEach {
 		f := whole
 		f.ID = fmt.Sprint("f-", i)
 		must(t, k.user("rita", f, 0))
+	}
+	want(t, k.user("rita", whole, 0), "freezes_many")
+	for _, f := range k.Freezes { // they are somebody else's: she may stop the line still
+		f.By = "dora"
+	}
+	must(t, k.user("rita", whole, 0))
+	for i := len(k.Freezes); i < maxFreezes; i++ {
+		k.Freezes[fmt.Sprint("f-", i)] = &StartedFreeze{ID: fmt.Sprint("f-", i), By: "dora", Until: began.Add(time.Hour)}
 	}
 	want(t, k.user("rita", whole, 0), "freezes_many")
 }

@@ -56,7 +56,7 @@ func (w *world) orphans(concerns func(user string) bool, now lockkeeper.Moment) 
 		}
 	}
 	for _, d := range w.Deployments {
-		for _, v := range d.Votes {
+		for _, v := range d.allVotes() {
 			look(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment))
 		}
 	}

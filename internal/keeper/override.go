@@ -3,6 +3,7 @@ package keeper
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
@@ -285,6 +286,24 @@ func (w *world) overrides(d *Deployment, f gate.Facts, now lockkeeper.Moment) []
 // waivedIn reports whether a gate was passed by an override.
 func waivedIn(verdict lockkeeper.Decision) bool {
 	return verdict.Code == "waived" || slices.ContainsFunc(verdict.Because, waivedIn)
+}
+
+// waivedChecks are the checks that overrides waived when a deployment was let through.
+func waivedChecks(d *Deployment) []string {
+	var out []string
+	var walk func(lockkeeper.Decision)
+	walk = func(v lockkeeper.Decision) {
+		if name, is := strings.CutPrefix(v.Subject, "check "); is && v.Code == "waived" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+		for _, b := range v.Because {
+			walk(b)
+		}
+	}
+	if len(d.Overrides) > 0 && d.Lease != nil {
+		walk(d.Lease.Gate)
+	}
+	return out
 }
 
 // byOverride joins a verdict on what runs with whether the override that let it

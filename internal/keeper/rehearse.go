@@ -275,8 +275,8 @@ func (w *world) imagined(by Caller, o Imagined, p catalog.Pipeline, s catalog.St
 	if action == "" {
 		action = lockkeeper.DeployAction
 	}
-	if action != lockkeeper.DeployAction && action != lockkeeper.RollbackAction {
-		return lockkeeper.Ask{}, Origin{}, lockkeeper.Invalid.Errorf("action_unknown", "There is no action %.40q.", action).WithNext("Ask for deploy or rollback.")
+	if action != lockkeeper.DeployAction && action != lockkeeper.RollbackAction && action != lockkeeper.RedeployAction {
+		return lockkeeper.Ask{}, Origin{}, lockkeeper.Invalid.Errorf("action_unknown", "There is no action %.40q.", action).WithNext("Ask for deploy, rollback or redeploy.")
 	}
 	if o.Event == "" && len(s.Trust.Events) > 0 {
 		o.Event = s.Trust.Events[0]

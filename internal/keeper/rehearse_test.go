@@ -144,7 +144,11 @@ func TestRehearsalNamesPeople(t *testing.T) {
 	if err != nil || !p.Gate.Equal(r.Gate) || len(p.Assumed) == 0 || p.Earliest != r.Earliest {
 		t.Errorf("imagined: %v %+v", err, p)
 	}
-	im.Ref = "refs/heads/other"
+	im.Action = lockkeeper.RedeployAction
+	if p, err := c.imagine(Caller{User: "ann"}, im, began); err != nil || p.Gate.Code != "redeploy_unknown" {
+		t.Errorf("of a redeployment: %v %+v", err, p.Gate)
+	}
+	im.Action, im.Ref = "", "refs/heads/other"
 	if p, err := c.imagine(Caller{User: "ann"}, im, began); err != nil || p.Opens || p.Gate.Code != "stage_unmatched" {
 		t.Errorf("of another ref: %v %+v", err, p.Gate)
 	}

@@ -107,8 +107,9 @@ type State struct {
 	// maxSignedIn; past it, who was away longest makes room.
 	SignedIn map[string]lockkeeper.Moment `json:"signed_in"`
 
-	// Evidence by project, oldest first. Evicted oldest first past maxEvidence or
-	// maxEvidenceWeight a project; what is evicted makes a gate wait, never pass.
+	// Evidence by project, oldest first. Past maxEvidence or maxEvidenceWeight a project
+	// the oldest of the stage that keeps most there is evicted, so that no stage makes a
+	// gate forget what another one said against an artifact.
 	Evidence map[string][]*Kept `json:"evidence,omitempty"`
 
 	evidence    map[string]*evidenceIndex // of Evidence, by project; derived

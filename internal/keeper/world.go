@@ -248,7 +248,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 			f.Records = append(f.Records, r)
 		}
 	}
-	w.weigh(&f)
+	w.weigh(&f, d.Terms)
 	f.Activated = w.activated(d, rolesAsked(env, d), now)
 	for i := range f.Initiators {
 		f.Initiators[i].Groups = w.spared(f.Freezes, f.Initiators[i].User, now)
