@@ -58,7 +58,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 			WithNext("End or cancel some of them first: lockkeeper deployments list")
 	}
 	d := &Deployment{ID: c.ID, Status: Waiting, Ask: ask, Digest: digest, Opened: now, Deadline: now.Add(env.PatienceLimit()),
-		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), Apart: w.separations(scope), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production, Activation: env.Activation, Observed: env.Observes()}
+		Requester: c.Job.JobKey(), Handle: c.Handle, Initiators: origins, Terms: gate.Terms(env), Apart: w.separations(scope), RecordAge: env.RecordLimit(), Production: env.Tier == catalog.Production, Activation: env.Activation, Observed: env.Observes(), Override: env.Override}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return nil, nil, err
@@ -71,7 +71,7 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 		w.on(deploymentSubject(c.ID)).rest(i.User, lockkeeper.StartDeployments, "", scope, i.Right)
 	}
 	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Apart: d.Apart, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Observed: d.Observed, Revision: w.Revision.Number}}, opened{c.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Apart: d.Apart, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Observed: d.Observed, Override: d.Override, Revision: w.Revision.Number}}, opened{c.ID}, nil
 }
 
 // protectionOf is whether a job's ref is protected, as an ask says it.

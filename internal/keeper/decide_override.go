@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -44,6 +45,10 @@ func (c requestOverride) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 	if rule == nil {
 		return nil, nil, lockkeeper.Forbidden.Errorf("override_unavailable", "Nothing of %s can be waived: the environment has no override.", d.Ask.Environment).
 			WithNext("Wait for the checks, or have an override added to the environment; that takes a second person.")
+	}
+	if !reflect.DeepEqual(rule, d.Override) { // to have it easier helps no ask that is open
+		return nil, nil, lockkeeper.Conflict.Errorf("override_outdated", "What it takes to override %s has changed since %s was asked for.", d.Ask.Environment, d.ID).
+			WithNext("Start a new run, and ask for the override of that.")
 	}
 	for _, name := range c.Waives {
 		if err := waivable(d, facts, name); err != nil {

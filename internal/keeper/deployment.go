@@ -72,6 +72,7 @@ type Deployment struct {
 	Production bool                 `json:"production,omitempty"` // the environment was one of production when it was opened
 	Activation string               `json:"activation,omitempty"` // role that the environment demanded of its job when it was opened
 	Observed   bool                 `json:"observed,omitempty"`   // the environment only observed when it was opened
+	Override   *catalog.Override    `json:"override,omitempty"`   // what it took to override the environment when it was opened
 	Votes      []Vote               `json:"votes,omitempty"`
 	Delegated  []Delegation         `json:"delegated,omitempty"` // at most one from each user
 	Taken      []Taking             `json:"taken,omitempty"`     // approvals that somebody took away; at most maxTaken

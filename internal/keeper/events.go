@@ -417,6 +417,7 @@ type deploymentOpened struct {
 	Production   bool                 `json:"production,omitempty"` // the environment was one of production then
 	Activation   string               `json:"activation,omitempty"` // role that the environment demanded of the job then
 	Observed     bool                 `json:"observed,omitempty"`   // the environment only observed then
+	Override     *catalog.Override    `json:"override,omitempty"`   // what it took to override it then
 	Revision     int                  `json:"revision"`
 }
 
@@ -436,7 +437,7 @@ func (ev *deploymentOpened) apply(s *State, e Entry) error {
 func (ev *deploymentOpened) deployment(e Entry) *Deployment {
 	return &Deployment{ID: ev.ID, Status: Waiting, Ask: ev.Ask, Digest: ev.Digest, Opened: e.Time, OpenedSeq: e.Seq,
 		Deadline: ev.Deadline, Requester: ev.Job, Handle: ev.Handle, Initiators: ev.Initiators, Terms: ev.Terms, Apart: ev.Apart, RecordAge: ev.RecordAge, Production: ev.Production, Activation: ev.Activation,
-		Held: heldAt(ev.Gate), Observed: ev.Observed}
+		Held: heldAt(ev.Gate), Observed: ev.Observed, Override: ev.Override}
 }
 
 // deploymentApproved is one person's approval. A rejection ends the deployment

@@ -239,7 +239,7 @@ func (w *world) imagine(by Caller, o Imagined, now lockkeeper.Moment) (Rehearsal
 	}
 	d := &Deployment{ID: rehearsed, Status: Waiting, Ask: ask, Digest: digest, Opened: now, OpenedSeq: w.Size, Deadline: now.Add(env.PatienceLimit()),
 		Initiators: []Origin{origin}, Terms: gate.Terms(env), Apart: w.separations(scope), RecordAge: env.RecordLimit(),
-		Production: env.Tier == catalog.Production, Activation: env.Activation, Observed: env.Observes()}
+		Production: env.Tier == catalog.Production, Activation: env.Activation, Observed: env.Observes(), Override: env.Override}
 	facts, err := w.facts(d, now)
 	if err != nil {
 		return out, err

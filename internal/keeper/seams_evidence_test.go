@@ -183,3 +183,19 @@ func TestWaivedIsRemembered(t *testing.T) {
 		}
 	}
 }
+
+// What it takes to override is not made easier for an ask that waits: not by asking fewer
+// persons, and not by letting any do so at all.
+func TestOverrideAsOpened(t *testing.T) {
+	three := strings.Replace(overrideRules(), "override: {groups", "override: {count: 3, groups", 1)
+	none := strings.Replace(overrideRules(), "override: {groups: [overriders], reviewers: {groups: [auditors]}}\n", "", 1)
+	for name, text := range map[string]string{"fewer persons": three, "none before": none} {
+		c := deployCore(t, text)
+		c.waiting("1")
+		c.shown("ann", true, time.Second)
+		c.rules = mustRules(t, overrideRules())
+		if got := saying(c.asks("ann", "o-a", []string{"office"}, 2*time.Second)); got != "override_outdated" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}

@@ -206,7 +206,7 @@ func (h *hindsight) underGiven(ev event) {
 		scope := lockkeeper.EnvironmentScope(ev.Ask.Project, ev.Ask.Environment)
 		env, d := h.rules.Catalog.Environments[scope], h.state.Deployments[ev.ID]
 		d.Terms, d.Apart, d.RecordAge, d.Production = gate.Terms(env), w.separations(scope), env.RecordLimit(), env.Tier == catalog.Production
-		d.Activation, d.Observed, d.Deadline = env.Activation, env.Observes(), d.Opened.Add(env.PatienceLimit())
+		d.Activation, d.Observed, d.Override, d.Deadline = env.Activation, env.Observes(), env.Override, d.Opened.Add(env.PatienceLimit())
 	case *requestOpened:
 		r := h.state.Requests[ev.Request.ID]
 		d := w.demandsOn(r.Role, r.Scope)
