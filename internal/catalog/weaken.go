@@ -377,6 +377,15 @@ func (w *weakening) anyRef(a, b Identity) {
 func (w *weakening) pipeline(a, b Pipeline) {
 	w.when(a.Provider != b.Provider || a.Organisation != b.Organisation || a.TeamProject != b.TeamProject || a.Repository != b.Repository, "another repository is trusted")
 	w.when(a.Definition != b.Definition, "another definition is trusted")
+	for _, s := range a.Stages {
+		var left []string
+		for _, o := range b.Stages {
+			if o.Name == s.Name {
+				left = o.Evidence
+			}
+		}
+		w.more("what the stage "+s.Name+" said against artifacts in %s counts no more", left, slices.DeleteFunc(slices.Clone(s.Evidence), func(kind string) bool { return kind == "attestation" }))
+	}
 	for _, s := range b.Stages {
 		i := slices.IndexFunc(a.Stages, func(o Stage) bool { return o.Name == s.Name })
 		if i < 0 {

@@ -321,7 +321,7 @@ func judgements() map[string]judgement {
 		"Check.Vulnerabilities": {weaker: []edit{{"vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}", "delay: {for: 10m}", true}}},
 		"Check.Provenance":      {weaker: []edit{{"provenance: {signers: [ci-key], source: \"https://git.example.com/a\", builders: [\"https://build.example.com/a\"], buildTypes: [\"https://type.example.com/a\"], level: 2, from: [facts/all], age: 28h}", "delay: {for: 10m}", true}}},
 		"Check.Attestation":     {weaker: []edit{{"attestation: {type: \"https://type.example.com/p\", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}", "delay: {for: 10m}", true}}},
-		"Stage.Evidence":        {weaker: []edit{{"{name: most, evidence: [tests, coverage,", "{name: most, evidence: [vex, tests, coverage,", false}}},
+		"Stage.Evidence":        {weaker: []edit{{"{name: most, evidence: [tests, coverage,", "{name: most, evidence: [vex, tests, coverage,", true}}},
 
 		"Check.Promotion": {weaker: []edit{{"promotion: {environments: [first, second], soak: 2h, age: 48h}", "delay: {for: 10m}", true}}},
 		"Promotion.Environments": {weaker: []edit{{"{environments: [first, second], soak", "{environments: [first], soak", false}, {"{environments: [first, second], soak", "{environments: [first, proven], soak", true}, {"[first, second], any: true", "[first, second, proven], any: true", false}},
