@@ -34,6 +34,8 @@ type Catalog struct {
 
 	Signers map[string]Signer
 
+	Notifications map[string]Notification
+
 	documents []Document // sorted by key
 	digest    lockkeeper.Digest
 	byID      map[PlatformID]string                 // platform account → user

@@ -50,6 +50,8 @@ var blanks = map[Kind]func() any{
 
 	SignerKind:     func() any { return new(Signer) },
 	FreezeRuleKind: func() any { return new(FreezeRule) },
+
+	NotificationKind: func() any { return new(Notification) },
 }
 
 func kindNames() []string {

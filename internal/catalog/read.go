@@ -127,6 +127,8 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		conditions:   map[string]*Condition{},
 		Separations:  map[string]Separation{},
 		FreezeRules:  map[string]FreezeRule{},
+
+		Notifications: map[string]Notification{},
 	}
 	for _, r := range BuiltInRoles() {
 		c.Roles[r.Name] = r
@@ -179,6 +181,8 @@ func (c *Catalog) put(r *resource) {
 		c.Separations[v.Name] = *v
 	case *Signer:
 		c.Signers[v.Name] = *v
+	case *Notification:
+		c.Notifications[v.Name] = *v
 	case *Pipeline:
 		c.Pipelines[lockkeeper.PipelineScope(v.Project, v.Name)] = *v
 	case *Environment:

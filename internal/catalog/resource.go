@@ -31,6 +31,8 @@ const (
 
 	SignerKind     Kind = "Signer"
 	FreezeRuleKind Kind = "FreezeRule"
+
+	NotificationKind Kind = "Notification"
 )
 
 // A Key names one resource of a catalog. Project is "" for the kinds that

@@ -80,6 +80,9 @@ func drawDocuments(t *rapid.T) string {
 			doc("kind: Freeze\nname: w%d\nscope: /projects/p%d\nreason: r\nzone: Australia/Lord_Howe\nexcept: ['2026-12-25']\nexempt: [all]\ninFlight: abort\nsoft: %v\nwindows: [{days: [friday], from: '18:00', to: '08:00', nights: 3}, {monthDays: [1, last]}, {dates: ['02-29']}]", p, p, rapid.Bool().Draw(t, "soft"))
 			doc("kind: Environment\nname: o\nproject: p%d\ntier: development\nchecks: [{name: d, delay: {for: 1m}, soft: true}]\noverride: {count: 3, groups: [all], weak: %v, reviewers: {groups: [outer]}}", p, rapid.Bool().Draw(t, "weak"))
 		}
+		if rapid.Bool().Draw(t, "notification") {
+			doc("kind: Notification\nname: n%d\nvia: %s\nchannel: post\nto: [user:u0, group:all]\nabout: [deployments, alerts]\nurgent: [alerts]\nquiet: {zone: Europe/Zurich, windows: [{days: [sunday]}]}\ndigest: %s", p, rapid.SampledFrom([]string{"mail", "slack"}).Draw(t, "via"), rapid.SampledFrom([]string{"{every: 30m}", "{at: ['08:00'], zone: UTC}"}).Draw(t, "digest"))
+		}
 		if rapid.Bool().Draw(t, "provisioner") {
 			doc("kind: Provisioner\nname: q%d\nrole: own\nscope: /projects/p%d\n%s", p, p, rapid.SampledFrom([]string{"postgresql: {roles: [a b, c]}\ndrift: repair\nknown: [app, 'two words']", "ssh: {principals: [ops], lifetime: 2m, extensions: [permit-pty]}", "webhook: {url: 'https://h.example.com/x', private: true}",
 				"azure: {tenant: 11111111-1111-4111-8111-111111111111, client: 22222222-2222-4222-8222-222222222222, resource: /subscriptions/33333333-3333-4333-8333-333333333333, roleDefinition: 0b5fe924-9a61-425c-96af-cfe6e287ca2d, principals: [{user: u0, id: 44444444-4444-4444-8444-444444444444}]}"}).Draw(t, "system"))

@@ -144,6 +144,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.separation(r, value)
 		case *Signer:
 			v.signer(r, value)
+		case *Notification:
+			v.notification(r, value)
 		case *Pipeline:
 			v.pipeline(r, value)
 		case *Environment:

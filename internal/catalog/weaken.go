@@ -176,6 +176,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Signers, new.Signers, k.Name); is {
 			w.signer(a, was, b)
 		}
+	case NotificationKind:
+		if a, was, b, is := pair(old.Notifications, new.Notifications, k.Name); was {
+			w.notification(a, b, is)
+		}
 	case SeparationKind:
 		if a, was, b, is := pair(old.Separations, new.Separations, k.Name); was {
 			w.separation(a, b, is)

@@ -140,6 +140,10 @@ checks:
 ---
 {kind: FreezeRule, name: halts, scope: /projects/shop, longest: 24h}
 ---
+{kind: Notification, name: alarm, title: t, via: mail, channel: post, to: [group:leads, user:one], about: [notices, alerts], urgent: [notices], quiet: {zone: UTC, windows: [{days: [sunday]}]}, digest: {at: ["08:00"], zone: UTC}}
+---
+{kind: Notification, name: often, via: slack, to: [group:leads], about: [alerts, reviews], digest: {every: 30m}}
+---
 {kind: Environment, name: over, project: shop, tier: development, checks: [{name: talk, approval: {count: 1, groups: [leads]}}, {name: later, delay: {for: 11m}, soft: true}], override: {count: 3, groups: [leads], signedIn: 10m, longest: 30m, patience: 20m, budget: 3, review: 24h, reviewers: {count: 2, groups: [leads]}}}
 ---
 {kind: Pipeline, name: ship, project: shop, provider: ci, organisation: 77, repository: 5, definition: x.yml, stages: [{name: s, trust: {environment: e, events: [push], refs: [refs/heads/main], rule: 'job.attempt == 1'}}]}
@@ -447,6 +451,19 @@ func judgements() map[string]judgement {
 		"FreezeWindow.From":         {weaker: []edit{{`from: "18:00", to: "08:00", nights`, `from: "19:00", to: "08:00", nights`, true}}},
 		"FreezeWindow.To":           {weaker: []edit{{`to: "08:00", nights`, `to: "07:00", nights`, true}}},
 		"FreezeWindow.Nights":       {weaker: []edit{{"nights: 3", "nights: 2", true}}},
+		"Notification.Name":         {names: another}, "Notification.Title": {none: forPeople, not: []edit{{"name: alarm, title: t", "name: alarm", false}}},
+		"Notification.Via":          {weaker: []edit{{"via: slack", "via: teams", true}}},
+		"Notification.Channel":      {weaker: []edit{{"channel: post", "channel: other", true}}},
+		"Notification.To":           {weaker: []edit{{"to: [group:leads, user:one]", "to: [group:leads]", false}}},
+		"Notification.About":        {weaker: []edit{{"about: [alerts, reviews]", "about: [reviews]", false}}, not: []edit{{"about: [alerts, reviews]", "about: [alerts]", true}}},
+		"Notification.Urgent":       {weaker: []edit{{", urgent: [notices]", "", false}}},
+		"Notification.Quiet":        {weaker: []edit{{", digest: {every: 30m}", ", digest: {every: 30m}, quiet: {zone: UTC, windows: [{days: [sunday]}]}", false}}},
+		"Notification.Digest":       {weaker: []edit{{", about: [notices, alerts], urgent: [notices], quiet: {zone: UTC, windows: [{days: [sunday]}]}, digest: {at: [\"08:00\"], zone: UTC}", ", about: [notices, alerts], urgent: [notices], quiet: {zone: UTC, windows: [{days: [sunday]}]}, digest: {every: 24h}", true}}},
+		"Quiet.Zone":                {weaker: []edit{{"quiet: {zone: UTC", "quiet: {zone: Europe/Zurich", true}}},
+		"Quiet.Windows":             {weaker: []edit{{"windows: [{days: [sunday]}]", "windows: [{days: [saturday, sunday]}]", true}}},
+		"Digest.Every":              {weaker: []edit{{"every: 30m", "every: 60m", true}}},
+		"Digest.At":                 {weaker: []edit{{"at: [\"08:00\"]", "at: [\"09:00\"]", true}}},
+		"Digest.Zone":               {weaker: []edit{{"at: [\"08:00\"], zone: UTC", "at: [\"08:00\"], zone: Europe/Zurich", true}}},
 		"FreezeRule.Name":           {names: another},
 		"FreezeRule.Scope":          {weaker: []edit{{"halts, scope: /projects/shop, longest", "halts, scope: /projects/shop/environments/strict, longest", false}}},
 		"FreezeRule.Longest":        {weaker: []edit{{"longest: 24h}", "longest: 23h}", false}}, not: []edit{{"longest: 24h}", "longest: 25h}", false}}},
@@ -594,6 +611,7 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 		SeparationKind:     {{"{kind: Separation, name: z, scope: /, mode: hold, actions: [[deployments/start], [journal/export]]}", false, true}},
 		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
 		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},
+		NotificationKind:   {{"{kind: Notification, name: z, via: mail, to: [user:one], about: [reviews]}", false, false}, {"{kind: Notification, name: z, via: mail, to: [user:one], about: [alerts]}", false, true}},
 		FreezeRuleKind:     {{"{kind: FreezeRule, name: z, scope: /}", false, true}, {"{kind: FreezeRule, name: z, scope: /, alone: true}", true, false}},
 		FreezeKind:         {{"{kind: Freeze, name: z, scope: /, from: 2026-12-20T00:00:00Z, until: 2027-01-04T00:00:00Z, reason: r}", false, true}},
 	}

@@ -118,6 +118,8 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.SeparationKind:  lockkeeper.WriteAccess,
 	catalog.SignerKind:      lockkeeper.WritePipelines,
 	catalog.FreezeRuleKind:  lockkeeper.WriteEnvironments,
+
+	catalog.NotificationKind: lockkeeper.WriteAccess,
 }
 
 // notOwnIssuer refuses a catalog under which Lockkeeper's own tokens prove a
