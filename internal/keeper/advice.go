@@ -65,6 +65,7 @@ type survey struct {
 	signedIn map[string]lockkeeper.Moment
 	accounts map[string]lockkeeper.Moment // since when each has its account
 	drifted  map[string][]Drift           // what differs at targets, by provisioner
+	channels map[string]Standing          // how it goes with notifications
 }
 
 func (k *Keeper) survey(ctx context.Context, days int) (survey, error) {
@@ -76,6 +77,9 @@ func (k *Keeper) survey(ctx context.Context, days int) (survey, error) {
 		s.signedIn[user] = at
 	}
 	s.drifted = maps.Clone(k.state.Drifted)
+	if k.state.Outbox != nil {
+		s.channels = maps.Clone(k.state.Outbox.Channels)
+	}
 	enters := map[string]bool{}
 	for user, a := range k.state.Accounts {
 		enters[user], s.accounts[user] = a.Credential != "", a.Since

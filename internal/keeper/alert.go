@@ -29,6 +29,8 @@ var alertKinds = map[string]string{
 	"administrators_many": "high", "quorum_missing": "high", "persons_many": "high", "runs_other": "high",
 	"unused": "medium", "stale_account": "medium", "standing_privileged": "medium",
 	"activated_often": "low", "duplicate": "low", "empty_group": "low",
+
+	"channel_failing": "high",
 }
 
 // AlertKinds lists the kinds of alert, sorted.
@@ -100,6 +102,7 @@ func (k *Keeper) alerts(ctx context.Context, t Thresholds) ([]Alert, error) {
 	w.structure()
 	w.outside()
 	k.strangers(w)
+	w.channels()
 	if err := k.activatedOften(ctx, w, t); err != nil {
 		return nil, err
 	}

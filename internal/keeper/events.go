@@ -94,6 +94,9 @@ var eventKinds = map[string]func() event{
 	"override.granted/1":   func() event { return new(overrideGranted) },
 	"override.closed/1":    func() event { return new(overrideClosed) },
 
+	"messages.queued/1": func() event { return new(messagesQueued) },
+	"messages.told/1":   func() event { return new(messagesTold) },
+
 	"catalog.proposed/1":        func() event { return new(catalogProposed) },
 	"catalog.proposal_closed/1": func() event { return new(proposalClosed) },
 	"factor.registered/1":       func() event { return new(factorRegistered) },

@@ -21,7 +21,8 @@ import (
 // send it. A command that is not here makes the test below red: say no, unless it
 // takes nothing that only a person can answer for.
 var tokenCommands = map[string]bool{
-	"noteGates":        false,
+	"noteGates":     false,
+	"queueMessages": false, "reportMessages": false, "testChannel": false,
 	"cancelDeployment": true, "revokeLease": true, "revokeToken": true, "applyCatalog": true, "usePersonalToken": true,
 
 	"makeSetupCode": false, "completeSetup": false, "inviteAccount": false, "enrolAccount": false, "challengeAccount": false, "proveAccount": false,

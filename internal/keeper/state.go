@@ -134,6 +134,9 @@ type State struct {
 	// Freezes that were started by hand, by id. At most maxFreezes; evicted when they
 	// are ended, and by the sweep once their time is over.
 	Freezes map[string]*StartedFreeze `json:"freezes,omitempty"`
+	// Outbox is what is to be told outside; nil: nothing ever was. Its own maps say what
+	// bounds them.
+	Outbox *Outbox `json:"outbox,omitempty"`
 }
 
 // Bounds of the state.
