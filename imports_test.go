@@ -41,6 +41,7 @@ var fences = map[string][]string{
 	"modernc.org/sqlite":                  {"internal/journal"},
 	"github.com/jackc/pgx/v5":             {"internal/effect", "demo"},
 	"golang.org/x/crypto/ssh":             {"internal/effect"},
+	"github.com/wneessen/go-mail":         {"internal/effect"},
 	"os/exec":                             {"internal/cli", "demo", "internal/lktest"},
 	"github.com/danielgtaylor/huma/v2":    {"internal/web"},
 	"github.com/spf13/cobra":              {"internal/cli"},

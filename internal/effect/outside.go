@@ -85,16 +85,20 @@ func public(ip netip.Addr) bool {
 // errAddress refuses an address before anything is sent there.
 var errAddress = errors.New("the address is not one that may be gone to")
 
-// outside is a client for addresses that admits takes.
-func outside(admits func(netip.Addr) bool) *http.Client {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: func(_, at string, _ syscall.RawConn) error {
+// judged is a dialer that reaches addresses that admits takes.
+func judged(admits func(netip.Addr) bool) *net.Dialer {
+	return &net.Dialer{Timeout: 10 * time.Second, Control: func(_, at string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(at)
 		if err != nil || !admits(to.Addr().Unmap()) {
 			return errAddress
 		}
 		return nil
 	}}
-	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+}
+
+// outside is a client for addresses that admits takes.
+func outside(admits func(netip.Addr) bool) *http.Client {
+	transport := &http.Transport{DialContext: judged(admits).DialContext, DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: maxAnswer}
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
