@@ -190,6 +190,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.accessCommand(), a.campaignsCommand())
 	root.AddCommand(a.incidentCommand(), a.breakGlassCommand(), a.noticesCommand(), a.reviewsCommand(), a.recoveryCommand())
 	root.AddCommand(a.proposalsCommand())
+	root.AddCommand(a.notificationsCommand())
 	root.AddCommand(a.freezeCommand(), a.overrideCommand())
 	root.AddCommand(a.tokensCommand(), a.factorsCommand(), a.stepUpCommand())
 	root.AddCommand(a.whatIfCommand(), a.observeCommand())

@@ -51,6 +51,7 @@ var wrong = map[string][]string{
 	"tokens make": {"--name", "ci", "--actions", "catalog/read"}, "tokens list": {}, "tokens revoke": {"k-x"},
 	"measures": {},
 	"what-if":  {"--data", "NOTHING"}, "observe report": {},
+	"notifications list": {}, "notifications test": {"mail"},
 	"what-can": {"bob"}, "who-can": {"deployments/approve", "/"},
 }
 

@@ -55,7 +55,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&o.cert, "tls-cert", "", "TLS certificate file")
 	c.Flags().StringVar(&o.key, "tls-key", "", "TLS key file")
 	c.Flags().StringArrayVar(&o.roots, "sigstore-root", nil, "file with a trusted root of Sigstore (trusted_root.json) that keyless signers of the catalog name by its digest; may be repeated")
-	c.Flags().StringVar(&o.systems, "provisioners", "", "folder with the secrets of the catalog's provisioners: for each a file of its name, readable by this account only; without it nothing is granted outside. The calls of rules have call@RULE.key and call@RULE.secret there")
+	c.Flags().StringVar(&o.systems, "provisioners", "", "folder with the secrets of the catalog's provisioners: for each a file of its name, readable by this account only; without it nothing is granted outside. The calls of rules have call@RULE.key and call@RULE.secret there, and the channels of notifications channel@NAME")
 	c.Flags().StringSliceVar(&o.reach, "reach", nil, "network to which the calls of rules may go beyond the public internet, such as 10.1.0.0/16 or 127.0.0.1/32; may be given more than once")
 	c.Flags().DurationVar(&o.linger, "keys-linger", 30*time.Second, "how long the key set is still served once the store cannot be used, before the server ends")
 	c.Flags().StringVar(&o.secrets, "directory-secrets", "", "folder with the client secret of each directory, in a file of its name; one without a file is a public client")
@@ -107,6 +107,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer asked()
+	told, err := o.tell(ctx, k, log)
+	if err != nil {
+		return err
+	}
+	defer told()
 	go rotateKeys(ctx, k, log)
 	go keepKeySet(ctx, k, o.keySetFile(), log)
 	return run(ctx, web.New(options).HTTP(), l, k, o)

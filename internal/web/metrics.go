@@ -40,6 +40,7 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	m.registry.MustRegister(debts(k)...)
 	m.registry.MustRegister(freezeGauges(k)...)
 	m.registry.MustRegister(measureMetrics{k})
+	m.registry.MustRegister(messageGauges{k})
 	return m
 }
 

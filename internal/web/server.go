@@ -134,6 +134,7 @@ func New(o Options) *Server {
 	s.register()
 	s.registerSignIn(mux)
 	s.registerPasskeys(mux)
+	s.registerLinks(mux)
 	s.registerScim(mux)
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
