@@ -111,7 +111,7 @@ var ownRights = map[string]string{
 	"world.checkFor": "looks", "world.allowedFor": "looks", "world.mine": "looks", "applyCatalog.propose": "refused", "world.decidesProposal": "refused",
 	"world.voteOf": "votes", "world.session": "the session's own user", "world.personal": "the token's own user", "world.openedBy": "refused",
 	"Keeper.Can": "looks", "Keeper.WhatCan": "looks", "Keeper.Sessions": "looks", "Keeper.PersonalTokens": "looks", "Keeper.Factors": "looks",
-	"cancelDeployment.decide": "looks", "Keeper.ConfirmTOTP": "refused", "Keeper.RecoveryCodes": "looks", "Keeper.Notices": "refused", "world.maySeeReview": "looks", "world.maySeeCampaign": "looks", "world.mayGiveCredential": "refused", "world.mayGiveFactor": "refused", "Keeper.introspectPerson": "looks",
+	"startFreeze.decide": "counts what its user started", "cancelDeployment.decide": "looks", "Keeper.ConfirmTOTP": "refused", "Keeper.RecoveryCodes": "looks", "Keeper.Notices": "refused", "world.maySeeReview": "looks", "world.maySeeCampaign": "looks", "world.mayGiveCredential": "refused", "world.mayGiveFactor": "refused", "Keeper.introspectPerson": "looks",
 }
 
 // TestOwnRights finds whatever asks what the caller himself may, or whether something
