@@ -36,9 +36,16 @@ var criteriaEnvironment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ParserRecursionLimit(maxRuleDepth), cel.ParserExpressionSizeLimit(maxRuleBytes), cel.DefaultUTCTimeZone(true))
 })
 
-// CompileCriteria compiles the criteria of a call. The error is a sentence for whoever
-// wrote them.
-func CompileCriteria(text string) (*Criteria, error) {
+// CompileCriteria compiles the criteria of a call about a ticket. The error is a
+// sentence for whoever wrote them.
+func CompileCriteria(text string) (*Criteria, error) { return compileCriteria(text, CallFacts()) }
+
+// CompileCheckCriteria compiles the criteria of a check's call.
+func CompileCheckCriteria(text string) (*Criteria, error) {
+	return compileCriteria(text, CheckFacts())
+}
+
+func compileCriteria(text string, facts []string) (*Criteria, error) {
 	if strings.TrimSpace(text) == "" || len(text) > maxRuleBytes {
 		return nil, fmt.Errorf("they must have 1 to %d bytes", maxRuleBytes)
 	}
@@ -54,7 +61,7 @@ func CompileCriteria(text string) (*Criteria, error) {
 	if t := checked.OutputType(); t != cel.BoolType {
 		return nil, fmt.Errorf("they are of the type %s, and must be true or false: compare a field with something", t)
 	}
-	used, err := criteriaVariables(checked.NativeRep().Expr())
+	used, err := criteriaVariables(checked.NativeRep().Expr(), facts)
 	if err != nil {
 		return nil, err
 	}
@@ -70,15 +77,15 @@ func CompileCriteria(text string) (*Criteria, error) {
 
 // criteriaVariables are the variables that an expression names. It refuses a field
 // that no ask has.
-func criteriaVariables(root ast.Expr) (used []string, err error) {
+func criteriaVariables(root ast.Expr, facts []string) (used []string, err error) {
 	ast.PostOrderVisit(root, ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
 		case ast.IdentKind:
 			used = append(used, e.AsIdent())
 		case ast.SelectKind:
 			sel := e.AsSelect()
-			if o := sel.Operand(); o.Kind() == ast.IdentKind && o.AsIdent() == askVariable && !slices.Contains(CallFacts(), sel.FieldName()) && err == nil {
-				err = fmt.Errorf("ask has no field %q; it has %s", clip(sel.FieldName(), 60), strings.Join(CallFacts(), ", "))
+			if o := sel.Operand(); o.Kind() == ast.IdentKind && o.AsIdent() == askVariable && !slices.Contains(facts, sel.FieldName()) && err == nil {
+				err = fmt.Errorf("ask has no field %q; it has %s", clip(sel.FieldName(), 60), strings.Join(facts, ", "))
 			}
 		}
 	}))

@@ -430,6 +430,10 @@ type Check struct {
 	Soft bool `json:"soft,omitempty"`
 
 	Promotion *Promotion `json:"promotion,omitempty"`
+
+	Call    *CallCheck    `json:"call,omitempty"`
+	Metrics *MetricsCheck `json:"metrics,omitempty"`
+	Change  *ChangeCheck  `json:"change,omitempty"`
 }
 
 // An Approval demands that Count distinct persons out of Groups let the ask

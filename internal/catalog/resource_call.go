@@ -93,7 +93,10 @@ const (
 	DigestPlace = "{digest}"
 )
 
-// withoutPlaces is a URL with something plain in the place of what it leaves open.
-func withoutPlaces(url string) string {
-	return strings.NewReplacer(TicketPlace, "x", DigestPlace, "x").Replace(url)
+// withoutPlaces is a URL with something plain in the places of facts.
+func withoutPlaces(url string, facts []string) string {
+	for _, f := range facts {
+		url = strings.ReplaceAll(url, "{"+f+"}", "x")
+	}
+	return url
 }

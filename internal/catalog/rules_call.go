@@ -52,20 +52,29 @@ func (v *rules) ticketCall(r *resource, rule *ActivationRule) {
 
 // call checks a call that stands at a path.
 func (v *rules) call(r *resource, at string, c Call) {
-	v.callURL(r, at+".url", c.URL)
-	if c.Method != "" && c.Method != "POST" && c.Method != "GET" {
-		v.add(r, at+".method", "method_unknown", "The method is "+name(c.Method)+".", "Write POST or GET, or leave it out.")
-	}
-	v.headers(r, at+".headers", c.Headers)
+	v.callURL(r, at+".url", c.URL, []string{"ticket", "digest"})
 	if _, err := CompileCriteria(c.Criteria); err != nil {
-		v.add(r, at+".criteria", "criteria_unfit", "The criteria do not compile: "+clip(err.Error(), 300)+".", "Write CEL over status, body and ask, such as body.state == \"approved\".")
+		v.criteriaUnfit(r, at+".criteria", err)
 	}
-	v.length(r, at, "timeout", c.Timeout, time.Second, 30*time.Second)
-	v.length(r, at, "retry", c.Retry, 5*time.Second, 10*time.Minute)
 	v.length(r, at, "within", c.Within, 10*time.Second, time.Hour)
 	if c.WithinLimit() > maxAttempts*c.RetryEvery() {
 		v.add(r, at+".retry", "retry_unfit", fmt.Sprintf("Asking every %s for %s makes more than %d attempts.", c.RetryEvery(), c.WithinLimit(), maxAttempts), "Ask less often, or for a shorter time.")
 	}
+	v.anyCall(r, at, c)
+}
+
+func (v *rules) criteriaUnfit(r *resource, at string, err error) {
+	v.add(r, at, "criteria_unfit", "The criteria do not compile: "+clip(err.Error(), 300)+".", "Write CEL over status, body and ask, such as body.state == \"approved\".")
+}
+
+// anyCall checks what calls of every kind have.
+func (v *rules) anyCall(r *resource, at string, c Call) {
+	if c.Method != "" && c.Method != "POST" && c.Method != "GET" {
+		v.add(r, at+".method", "method_unknown", "The method is "+name(c.Method)+".", "Write POST or GET, or leave it out.")
+	}
+	v.headers(r, at+".headers", c.Headers)
+	v.length(r, at, "timeout", c.Timeout, time.Second, 30*time.Second)
+	v.length(r, at, "retry", c.Retry, 5*time.Second, 10*time.Minute)
 	if c.Token != nil {
 		v.callToken(r, at+".token", *c.Token)
 	}
@@ -83,21 +92,21 @@ func (v *rules) length(r *resource, at, field string, d Duration, bounds ...time
 }
 
 // callURL refuses what could lead elsewhere than the host that is written there.
-func (v *rules) callURL(r *resource, at, text string) {
+func (v *rules) callURL(r *resource, at, text string, facts []string) {
 	path, query, asked := strings.Cut(text, "?")
 	host := path
 	if _, rest, found := strings.Cut(path, "://"); found {
 		host, _, _ = strings.Cut(rest, "/")
 	}
-	reason := issuerUnfit(strings.TrimSuffix(withoutPlaces(path), "/"))
+	reason := issuerUnfit(strings.TrimSuffix(withoutPlaces(path, facts), "/"))
 	switch {
 	case reason != "":
 	case strings.ContainsAny(host, "{}"):
 		reason = "leaves its host open"
 	case asked && (query == "" || strings.ContainsAny(query, " #?\\\"<>")):
 		reason = "has no plain query"
-	case strings.ContainsAny(withoutPlaces(text), "{}"):
-		reason = "has other places than {ticket} and {digest}"
+	case strings.ContainsAny(withoutPlaces(text, facts), "{}"):
+		reason = "has other places than {" + strings.Join(facts, "}, {") + "}"
 	}
 	if reason != "" {
 		v.add(r, at, "url_unfit", "The URL "+reason+".", "Write one such as https://tickets.example.com/api/{ticket}.")

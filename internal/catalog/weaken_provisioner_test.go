@@ -6,6 +6,7 @@ import "maps"
 func everyJudgement() map[string]judgement {
 	all := judgements()
 	maps.Copy(all, provisionerJudgements())
+	maps.Copy(all, outsideJudgements())
 	return all
 }
 

@@ -107,6 +107,12 @@ checks:
   - {name: v, vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}}
   - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
   - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
+  - {name: c, call: {service: {url: "https://service.example.com/{parameter.x}", criteria: body.fine == true}, validity: 10m, within: 1h}}
+  - {name: k, call: {service: {url: "https://service.example.com/k", criteria: body.fine == true, retry: 20s}, steady: {answers: 5, for: 4m}, within: 5h}}
+  - {name: l, call: {service: {url: "https://service.example.com/l", criteria: body.fine == true}, callback: true}}
+  - {name: m, metrics: {prometheus: "https://prometheus.example.com", query: up, below: "0.5", steady: {answers: 2}, retry: 30s, validity: 11m, within: 2h, token: {audience: prom}}}
+  - {name: n, metrics: {prometheus: "https://prometheus.example.com", query: up, above: "0.5"}}
+  - {name: o, change: {serviceNow: "https://acme.service-now.com", parameter: change, field: u_digest, state: "-2", retry: 31s, validity: 12m, within: 3h, token: {audience: snow}}}
 ---
 {kind: Pipeline, name: seers, project: shop, provider: ci, organisation: 77, repository: 14, definition: f.yml, stages: [{name: see, running: [proven, first], trust: {events: [push], refs: [refs/heads/main]}}]}
 ---

@@ -46,7 +46,7 @@ func NewAsker(o AskerOptions) *Asker {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Asker{Keeper: o.Keeper, Log: o.Log, caller: caller{o.Reach, secrets{o.Secrets}, o.Keeper.QuestionAssertion}, asking: map[string]string{}, again: map[string]time.Time{}}
+	return &Asker{Keeper: o.Keeper, Log: o.Log, caller: caller{o.Reach, secrets{o.Secrets}, o.Keeper.QuestionAssertion, o.Keeper.CallbackAddress}, asking: map[string]string{}, again: map[string]time.Time{}}
 }
 
 // Run asks until ctx ends or the keeper stops, and returns when nothing is being asked
@@ -120,7 +120,7 @@ func (a *Asker) put(ctx context.Context, q keeper.OpenQuestion) {
 	asking, cancel := context.WithTimeout(ctx, q.Call.TimeoutLimit())
 	outcome := a.caller.ask(asking, q)
 	cancel()
-	if ctx.Err() != nil && outcome.Answer == nil {
+	if ctx.Err() != nil && outcome.Missed != nil {
 		return // we are stopping, and it says nothing about the service
 	}
 	log := a.Log.With("question", q.ID, "about", q.About, "rule", q.Rule)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/gate"
@@ -27,6 +25,7 @@ type caller struct {
 	reach   Reach
 	secrets secrets
 	assert  func(q keeper.OpenQuestion, audience string) (string, error) // Lockkeeper's own token
+	later   func(q keeper.OpenQuestion) (string, error)                  // where a service answers that answers later
 }
 
 // askBody is the body of a question.
@@ -42,11 +41,15 @@ type asked struct {
 	Rule     string            `json:"rule"`
 	Deadline lockkeeper.Moment `json:"deadline"`
 	Ask      map[string]string `json:"ask"`
+	Callback string            `json:"callback,omitempty"` // where the answer is posted to, as JSON and once
 }
 
 // ask makes one attempt and gives its outcome.
 func (c *caller) ask(ctx context.Context, q keeper.OpenQuestion) keeper.QuestionOutcome {
 	answer, err := c.attempt(ctx, q)
+	if err == nil && q.Series != nil && q.Series.Callback {
+		return keeper.QuestionOutcome{Delivered: true}
+	}
 	if err == nil {
 		return keeper.QuestionOutcome{Answer: &answer}
 	}
@@ -69,13 +72,19 @@ func (c *caller) attempt(ctx context.Context, q keeper.OpenQuestion) (keeper.Rep
 	case s < 200 || s >= 500 || s == 401 || s == 403 || s == 407 || s == 408 || s == 425 || s == 429:
 		return keeper.Reply{}, &Failure{"service_refused", fmt.Sprintf("The service answered with the status %d.", s), false}
 	}
+	if q.Series != nil && q.Series.Callback { // what it says now is no answer yet
+		if resp.StatusCode > 299 {
+			return keeper.Reply{}, &Failure{"service_refused", fmt.Sprintf("The service answered with the status %d.", resp.StatusCode), false}
+		}
+		return keeper.Reply{}, nil
+	}
 	return judge(q, resp.StatusCode, data)
 }
 
 // judge holds an answer against the criteria. What cannot be decided over a good answer
 // is no yes; an answer that nobody can read is none.
 func judge(q keeper.OpenQuestion, status int, data []byte) (keeper.Reply, error) {
-	body, unread := document(data)
+	body, unread := gate.Document(data)
 	r := keeper.Reply{Status: status, Body: lockkeeper.DigestOf(data)}
 	met, err := gate.Met(q.Call, status, body, q.Ask)
 	switch {
@@ -101,7 +110,13 @@ func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Requ
 	var body []byte
 	now := time.Now().UTC()
 	if q.Call.Verb() == http.MethodPost {
-		if body, err = json.Marshal(askBody{"lockkeeper.question", now.Truncate(time.Millisecond), asked{q.ID, q.About, q.Rule, q.Deadline, q.Ask}}); err != nil {
+		about := asked{q.ID, q.About, q.Rule, q.Deadline, q.Ask, ""}
+		if q.Series != nil && q.Series.Callback {
+			if about.Callback, err = c.later(q); err != nil {
+				return nil, &Failure{"callback_missing", "Lockkeeper made no address for the answer.", false}
+			}
+		}
+		if body, err = json.Marshal(askBody{"lockkeeper.question", now.Truncate(time.Millisecond), about}); err != nil {
 			return nil, err
 		}
 	}
@@ -143,16 +158,18 @@ func secretFile(rule, what string) string { return "call@" + rule + "." + what }
 // address is the URL with the facts of the ask in their places. They are escaped, so
 // that none of them leads to another path or host.
 func (c *caller) address(q keeper.OpenQuestion) (string, error) {
-	ticket := q.Ask["ticket"]
-	if strings.Contains(q.Call.URL, "{ticket}") && strings.Trim(ticket, ".") == "" {
-		return "", &Failure{"ticket_unfit", "The ticket cannot stand in an address.", true}
+	address, missing := gate.Address(q.Call, q.Ask)
+	if missing != "" {
+		return "", &Failure{unfitCode(missing), "The " + missing + " of the ask is not there, or cannot stand in an address.", true}
 	}
-	path, query, asked := strings.Cut(q.Call.URL, "?")
-	path = strings.NewReplacer("{ticket}", url.PathEscape(ticket), "{digest}", url.PathEscape(q.Ask["digest"])).Replace(path)
-	if asked {
-		path += "?" + strings.NewReplacer("{ticket}", url.QueryEscape(ticket), "{digest}", url.QueryEscape(q.Ask["digest"])).Replace(query)
+	return address, checkScheme(address)
+}
+
+func unfitCode(place string) string {
+	if place == "ticket" {
+		return "ticket_unfit"
 	}
-	return path, checkScheme(path)
+	return "place_unfit"
 }
 
 // checkScheme refuses what would go over a network in the clear.
@@ -250,85 +267,4 @@ func signRequest(req *http.Request, key []byte, id string, now time.Time, body [
 	req.Header.Set("webhook-id", id)
 	req.Header.Set("webhook-timestamp", stamp)
 	req.Header.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(sign(key, id, stamp, body)))
-}
-
-// Bounds of an answer's JSON.
-const (
-	maxAnswerDepth  = 16
-	maxAnswerValues = 10_000
-)
-
-// document reads an answer as JSON: nil and no error if it is empty. What two readers
-// could read in two ways, a member that stands there twice or text that is no UTF-8, is
-// an error, and so is what is nested too deep.
-func document(data []byte) (any, error) {
-	if len(bytes.TrimSpace(data)) == 0 {
-		return nil, nil
-	}
-	if !utf8.Valid(data) {
-		return nil, errors.New("it is not UTF-8")
-	}
-	r := reader{Decoder: json.NewDecoder(bytes.NewReader(data))}
-	v, err := r.value(0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := r.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows it")
-	}
-	return v, nil
-}
-
-type reader struct {
-	*json.Decoder
-	values int
-}
-
-func (r *reader) value(depth int) (any, error) {
-	if r.values++; depth > maxAnswerDepth || r.values > maxAnswerValues {
-		return nil, fmt.Errorf("it is nested deeper than %d, or has more than %d values", maxAnswerDepth, maxAnswerValues)
-	}
-	t, err := r.Token()
-	if err != nil {
-		return nil, errors.New("it is no JSON")
-	}
-	switch t {
-	case json.Delim('{'):
-		out := map[string]any{}
-		for r.More() {
-			k, err := r.Token()
-			name, is := k.(string)
-			if err != nil || !is {
-				return nil, errors.New("it is no JSON")
-			}
-			if _, twice := out[name]; twice {
-				return nil, errors.New("a member stands there twice")
-			}
-			if out[name], err = r.value(depth + 1); err != nil {
-				return nil, err
-			}
-		}
-		return out, r.close()
-	case json.Delim('['):
-		out := []any{}
-		for r.More() {
-			v, err := r.value(depth + 1)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, v)
-		}
-		return out, r.close()
-	}
-	if _, is := t.(json.Delim); is {
-		return nil, errors.New("it is no JSON")
-	}
-	return t, nil
-}
-
-func (r *reader) close() error {
-	if _, err := r.Token(); err != nil {
-		return errors.New("it is no JSON")
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
 
@@ -489,7 +490,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := document(data)
+		v, err := gate.Document(data)
 		if err != nil || v == nil {
 			return
 		}

@@ -22,6 +22,7 @@
 //	approval    approvals, all together; some only after others
 //	freeze      no freeze that stops this action by this caller covers the environment
 //	time        delay, hours
+//	outside     call, metrics, change: what services say, all of them at one instant
 //	patience    the ask has not waited too long
 //	lock        the environment is free and it is this ask's turn
 //

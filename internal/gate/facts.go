@@ -37,6 +37,9 @@ type Facts struct {
 	// Says evaluates one of the catalog's expressions over a predicate.
 	Says func(rule string, predicate map[string]any) (bool, error)
 
+	// Outside is what is known of a check of the environment that asks a service.
+	Outside func(c catalog.Check) Outside
+
 	// Holds evaluates one of the catalog's expressions over the ask.
 	Holds func(rule string, ask lockkeeper.Ask) (bool, error)
 	// Rivals are the environment's other deployments that have not ended. It is

@@ -40,6 +40,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
 	because = append(because, f.waiveAll(times(f, now))...)
+	because = append(because, f.waiveAll(calls(f, now))...)
 	return unenforced(f, append(because, patience(f, now)))
 }
 

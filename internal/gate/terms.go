@@ -13,13 +13,14 @@ import (
 // again.
 
 // Terms are those checks of an environment whose verdicts can still change while
-// an ask waits: evidence, approvals, delays and hours. What the ask itself says was judged
+// an ask waits: evidence, approvals, delays, hours and what services say. What the ask itself says was judged
 // for good when it was opened; a lock protects deployments from each other, not
 // the environment.
 func Terms(e catalog.Environment) []catalog.Check {
 	var out []catalog.Check
 	for _, c := range e.Checks {
-		if _, evidence := c.Evidence(); evidence || c.Promotion != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
+		_, evidence := c.Evidence()
+		if _, outside := c.Outside(); outside || evidence || c.Promotion != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
 			out = append(out, c)
 		}
 	}
@@ -44,6 +45,7 @@ func AsOpened(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 		because = append(because, f.waiveAll(evidenceChecks(f, now))...)
 		because = append(because, f.waiveAll(promotions(f, now))...)
 		because = append(because, f.waiveAll(times(f, now))...)
+		because = append(because, f.waiveAll(calls(f, now))...)
 	}
 	because = unenforced(f, because)
 	d := lockkeeper.Decision{Verdict: lockkeeper.Pass, Code: "passed", Because: because}

@@ -70,8 +70,8 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 	for _, i := range facts.Initiators {
 		w.on(deploymentSubject(c.ID)).rest(i.User, lockkeeper.StartDeployments, "", scope, i.Right)
 	}
-	return []event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Apart: d.Apart, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Observed: d.Observed, Override: d.Override, Revision: w.Revision.Number}}, opened{c.ID}, nil
+	return append([]event{&deploymentOpened{ID: c.ID, Ask: ask, Digest: digest, Deadline: d.Deadline, Handle: c.Handle, Job: c.Job.JobKey(),
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Initiators: origins, Gate: verdict, Terms: d.Terms, Apart: d.Apart, RecordAge: d.RecordAge, Production: d.Production, Activation: d.Activation, Observed: d.Observed, Override: d.Override, Revision: w.Revision.Number}}, w.unsampled(d, env, now)...), opened{c.ID}, nil
 }
 
 // protectionOf is whether a job's ref is protected, as an ask says it.
@@ -362,7 +362,7 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 	var ids []string
 	aborts := w.takesLeases()
 	for id, d := range w.Deployments {
-		if w.overdue(d, now) || aborts && d.Status == Running || d.Status == Waiting && w.mayEndAlone(d) {
+		if w.overdue(d, now) || aborts && d.Status == Running || d.Status == Waiting && (w.mayEndAlone(d) || w.calledOut(d, now)) {
 			ids = append(ids, id)
 		}
 	}
@@ -386,6 +386,8 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 			continue
 		} else if ev := w.overtaken(d, now); ev != nil {
 			out = append(out, ev)
+		} else {
+			out = append(out, w.unsampled(d, w.environmentOf(d), now)...)
 		}
 		if len(out) >= maxSwept {
 			break
@@ -415,7 +417,7 @@ func (w *world) overtaken(d *Deployment, now lockkeeper.Moment) event {
 		return nil
 	}
 	verdict := w.judge(d, facts, now)
-	status := map[string]Status{"approval_timed_out": TimedOut, "superseded": Superseded}[verdict.Code]
+	status := map[string]Status{"approval_timed_out": TimedOut, "superseded": Superseded, "call_timed_out": TimedOut, "call_stale": TimedOut, "call_refused": Rejected}[verdict.Code]
 	if verdict.Verdict != lockkeeper.Fail || status == "" {
 		return nil
 	}

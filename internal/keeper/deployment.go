@@ -77,6 +77,7 @@ type Deployment struct {
 	Delegated  []Delegation         `json:"delegated,omitempty"` // at most one from each user
 	Taken      []Taking             `json:"taken,omitempty"`     // approvals that somebody took away; at most maxTaken
 	Overrides  []Override           `json:"overrides,omitempty"` // at most maxOverrides
+	Questions  []Question           `json:"questions,omitempty"` // to the services that checks ask; at most two for each check and change of it, evicted with the ask
 	Lease      *Lease               `json:"lease,omitempty"`
 	End        *End                 `json:"end,omitempty"`
 	EndedSeq   int64                `json:"ended_seq,omitempty"`
@@ -174,6 +175,7 @@ func (d *Deployment) clone() *Deployment {
 	c.Votes = append([]Vote(nil), d.Votes...)
 	c.Delegated = append([]Delegation(nil), d.Delegated...)
 	c.Overrides = cloneOverrides(d.Overrides)
+	c.Questions = append([]Question(nil), d.Questions...)
 	if d.Lease != nil {
 		l := *d.Lease
 		l.Revoked = append([]string(nil), d.Lease.Revoked...)

@@ -118,6 +118,7 @@ var eventKinds = map[string]func() event{
 	"question.missed/1":   func() event { return new(questionMissed) },
 	"question.answered/1": func() event { return new(questionAnswered) },
 	"gate.moved/1":        func() event { return new(gateMoved) },
+	"question.sampled/1":  func() event { return new(questionSampled) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -750,6 +751,12 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 			ev.on(d, e)
 		case *gateMoved:
 			ev.on(d)
+		case *questionAsked:
+			ev.on(&d.Questions, e)
+		case *questionSampled:
+			if i := slices.IndexFunc(d.Questions, func(q Question) bool { return q.ID == ev.ID }); i >= 0 {
+				ev.on(&d.Questions[i], e)
+			}
 		}
 	}
 	if d == nil {

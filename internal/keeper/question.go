@@ -38,6 +38,7 @@ type Question struct {
 	Deadline lockkeeper.Moment `json:"deadline"` // no outcome counts from then on
 	Missed   *Missed           `json:"missed,omitempty"`
 	Answer   *Reply            `json:"answer,omitempty"`
+	Series   *gate.Series      `json:"series,omitempty"` // of a check of an environment: what was answered, again and again
 }
 
 // Missed is why an attempt brought no answer. Only the newest one is kept.
@@ -78,7 +79,7 @@ func questionID(about string, c RuleCall) (string, error) {
 // questionAsked begins a question. It stands in the journal before anything leaves us.
 type questionAsked struct {
 	one
-	About    string   `json:"about"` // "request/ID"
+	About    string   `json:"about"` // "request/ID" or "deployment/ID"
 	Question Question `json:"question"`
 	Revision int      `json:"revision"`
 }
@@ -86,14 +87,21 @@ type questionAsked struct {
 func (*questionAsked) kind() string          { return "question.asked" }
 func (ev *questionAsked) subjects() []string { return []string{ev.About} }
 func (ev *questionAsked) apply(s *State, e Entry) error {
-	r := s.Requests[requestID(ev.About)]
-	if r == nil || slices.ContainsFunc(r.Questions, func(q Question) bool { return q.ID == ev.Question.ID }) {
+	list := s.questionsOf(ev.About)
+	if list == nil || slices.ContainsFunc(*list, func(q Question) bool { return q.ID == ev.Question.ID }) {
 		return fmt.Errorf("%s is not open, or %s was asked already", ev.About, ev.Question.ID)
 	}
-	q := ev.Question
-	q.Asked, q.Deadline = e.Time, e.Time.Add(q.Call.WithinLimit())
-	r.Questions = append(slices.Clone(r.Questions), q)
+	ev.on(list, e)
 	return nil
+}
+
+func (ev *questionAsked) on(list *[]Question, e Entry) {
+	q := ev.Question
+	q.Asked = e.Time
+	if q.Series == nil {
+		q.Deadline = e.Time.Add(q.Call.WithinLimit())
+	}
+	*list = append(slices.Clone(*list), q)
 }
 
 // questionMissed says why there is no answer yet. There is one for each new cause, not
@@ -131,16 +139,16 @@ func (ev *questionAnswered) apply(s *State, e Entry) error {
 
 // onQuestion changes one question of what is open.
 func (s *State) onQuestion(about, id string, change func(*Question)) error {
-	r := s.Requests[requestID(about)]
-	if r == nil {
+	list := s.questionsOf(about)
+	if list == nil {
 		return fmt.Errorf("%s is not open", about)
 	}
-	i := slices.IndexFunc(r.Questions, func(q Question) bool { return q.ID == id })
+	i := slices.IndexFunc(*list, func(q Question) bool { return q.ID == id })
 	if i < 0 {
 		return fmt.Errorf("%s has no question %s", about, id)
 	}
-	r.Questions = slices.Clone(r.Questions) // readers may hold the old ones
-	change(&r.Questions[i])
+	*list = slices.Clone(*list) // readers may hold the old ones
+	change(&(*list)[i])
 	return nil
 }
 
@@ -312,8 +320,9 @@ func (w *world) takesInstead(r *Request, mine Vote, now lockkeeper.Moment) (gate
 
 // A QuestionOutcome is an answer, or why there is none.
 type QuestionOutcome struct {
-	Answer *Reply
-	Missed *Missed
+	Answer    *Reply
+	Missed    *Missed
+	Delivered bool // a service that answers later took the question
 }
 
 // reportQuestion brings what became of a question.
@@ -321,6 +330,7 @@ type reportQuestion struct {
 	About   string
 	ID      string
 	Outcome QuestionOutcome
+	Called  bool // the service itself brings it, at the address that it was told
 }
 
 func (reportQuestion) name() string    { return "question.report" }
@@ -330,17 +340,15 @@ func (c reportQuestion) decide(w *world, by Caller, now lockkeeper.Moment) ([]ev
 	if !by.Keeper {
 		return nil, nil, lockkeeper.Forbidden.Errorf("question_not_yours", "Only the server's own worker says what a service answered.")
 	}
-	r := w.Requests[requestID(c.About)]
-	i := -1
-	if r != nil {
-		i = slices.IndexFunc(r.Questions, func(q Question) bool { return q.ID == c.ID })
-	}
-	if i < 0 {
+	q := w.questionAbout(c.About, c.ID)
+	if q == nil {
 		return nil, nil, lockkeeper.Conflict.Errorf("question_over", "Nothing that waits has asked %.40s.", c.ID)
 	}
-	q := r.Questions[i]
+	if q.Series != nil {
+		return c.sampled(w, *q, now)
+	}
 	switch a, m := c.Outcome.Answer, c.Outcome.Missed; {
-	case (a == nil) == (m == nil):
+	case (a == nil) == (m == nil), c.Outcome.Delivered, c.Called:
 		return nil, nil, lockkeeper.Invalid.Errorf("outcome_malformed", "An outcome is an answer, or why there is none.")
 	case q.Answer != nil && a != nil && q.Answer.same(*a):
 		return nil, nil, nil // reported again because our answer was lost
@@ -363,7 +371,7 @@ func (c reportQuestion) decide(w *world, by Caller, now lockkeeper.Moment) ([]ev
 // An OpenQuestion is one that waits for an answer, and what is told of the ask.
 type OpenQuestion struct {
 	Question
-	About string            // "request/ID"
+	About string            // "request/ID" or "deployment/ID"
 	Ask   map[string]string // the facts that criteria see (catalog.CallFacts)
 }
 
@@ -381,6 +389,7 @@ func (k *Keeper) Questions() []OpenQuestion {
 			}
 		}
 	}
+	out = k.state.openSamples(out, now)
 	slices.SortFunc(out, func(a, b OpenQuestion) int {
 		return cmp.Or(a.Asked.Time().Compare(b.Asked.Time()), cmp.Compare(a.ID, b.ID))
 	})
@@ -390,7 +399,7 @@ func (k *Keeper) Questions() []OpenQuestion {
 // ReportQuestion brings what became of a question. One that was answered, is over, or
 // whose deadline has passed is a Conflict and changes nothing.
 func (k *Keeper) ReportQuestion(ctx context.Context, q OpenQuestion, o QuestionOutcome) error {
-	_, err := do[any](ctx, k, Caller{Keeper: true}, "", reportQuestion{q.About, q.ID, o})
+	_, err := do[any](ctx, k, Caller{Keeper: true}, "", reportQuestion{About: q.About, ID: q.ID, Outcome: o})
 	return err
 }
 
@@ -399,14 +408,13 @@ func (k *Keeper) ReportQuestion(ctx context.Context, q OpenQuestion, o QuestionO
 func (k *Keeper) QuestionAssertion(q OpenQuestion, audience string) (string, error) {
 	now := k.now()
 	k.mu.RLock()
-	r := k.state.Requests[requestID(q.About)]
-	open := r != nil && slices.ContainsFunc(r.Questions, func(o Question) bool { return o.ID == q.ID && o.Answer == nil && now.Before(o.Deadline) })
+	open := k.state.isOpen(q.About, q.ID, now)
 	k.mu.RUnlock()
 	if !open {
 		return "", lockkeeper.Conflict.Errorf("question_over", "The question %s is not open any more.", q.ID)
 	}
 	end := now.Add(assertionLife)
-	if q.Deadline.Before(end) {
+	if q.Series == nil && q.Deadline.Before(end) {
 		end = q.Deadline
 	}
 	return k.mint(audience, map[string]any{"iss": k.options.Issuer, "sub": "lk:call:" + q.Rule, "aud": audience, "jti": newID("t"),

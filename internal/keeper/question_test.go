@@ -33,9 +33,9 @@ func missed(code string) QuestionOutcome {
 func (c *core) outcome(id string, o QuestionOutcome) reportQuestion {
 	r := c.Requests[id]
 	if r == nil || len(r.Questions) == 0 {
-		return reportQuestion{requestSubject(id), "q-none", o}
+		return reportQuestion{About: requestSubject(id), ID: "q-none", Outcome: o}
 	}
-	return reportQuestion{requestSubject(id), r.Questions[0].ID, o}
+	return reportQuestion{About: requestSubject(id), ID: r.Questions[0].ID, Outcome: o}
 }
 
 // The system that knows the tickets is down: nothing begins, not when it is over, not
@@ -108,8 +108,8 @@ func TestOutcomes(t *testing.T) {
 	must(t, do("ann", asksTicket("r-1"), 0))
 	before := c.Size
 	want(t, do("ann", c.outcome("r-1", met(true)), time.Second), "question_not_yours")
-	want(t, do("", reportQuestion{"request/r-1", "q-other", met(true)}, time.Second), "question_over")
-	want(t, do("", reportQuestion{"request/r-2", c.Requests["r-1"].Questions[0].ID, met(true)}, time.Second), "question_over")
+	want(t, do("", reportQuestion{About: "request/r-1", ID: "q-other", Outcome: met(true)}, time.Second), "question_over")
+	want(t, do("", reportQuestion{About: "request/r-2", ID: c.Requests["r-1"].Questions[0].ID, Outcome: met(true)}, time.Second), "question_over")
 	want(t, do("", c.outcome("r-1", QuestionOutcome{}), time.Second), "outcome_malformed")
 	if c.Size == before {
 		t.Error("what does not count is not written down")
@@ -134,7 +134,7 @@ func TestOutcomes(t *testing.T) {
 	}
 	want(t, do("", c.outcome("r-1", met(false)), 3*time.Second), "question_answered")
 	must(t, do("ann", beginActivation{"r-1", "a-1"}, time.Hour))
-	want(t, do("", reportQuestion{"request/r-1", "q-1", met(true)}, time.Hour), "question_over")
+	want(t, do("", reportQuestion{About: "request/r-1", ID: "q-1", Outcome: met(true)}, time.Hour), "question_over")
 }
 
 // A no ends it; and whoever asks with another ticket is another question.
@@ -294,7 +294,7 @@ func TestQuestions(t *testing.T) {
 					m := questions[service]
 					by := rapid.SampledFrom([]Caller{keeper, keeper, {User: "ann"}}).Draw(rt, "by")
 					yes := rapid.Bool().Draw(rt, "yes")
-					err := send(by, reportQuestion{"request/r-1", q.ID, met(yes)})
+					err := send(by, reportQuestion{About: "request/r-1", ID: q.ID, Outcome: met(yes)})
 					counts := by.Keeper && !m.answered && !away(m)
 					again := by.Keeper && m.answered && m.met == yes
 					if (err == nil) != (counts || again) {

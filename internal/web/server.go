@@ -139,6 +139,7 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
 	mux.HandleFunc("POST /oauth/revoke", s.revoke)
+	mux.HandleFunc("POST /callbacks/{token}", s.callback)
 	mux.HandleFunc("GET /api/v1/deployments/{id}/events", s.events)
 	s.describeEvents()
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
