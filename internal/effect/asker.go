@@ -20,8 +20,10 @@ type Asker struct {
 	Log    *slog.Logger
 	caller caller
 
+	freed   chan struct{} // a service may be asked something else
 	working sync.WaitGroup
 	mu      sync.Mutex
+	more    bool                 // something is due that could not be asked yet
 	asking  map[string]string    // host by question that is being asked
 	again   map[string]time.Time // when a question is asked again
 }
@@ -39,6 +41,7 @@ const (
 	asksAtOnce     = 64
 	asksOfHost     = 8
 	reportPatience = 30 * time.Second
+	freedPause     = 50 * time.Millisecond // many answers, one look
 )
 
 // NewAsker makes an asker. It does nothing before Run.
@@ -46,7 +49,7 @@ func NewAsker(o AskerOptions) *Asker {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Asker{Keeper: o.Keeper, Log: o.Log, caller: caller{o.Reach, secrets{o.Secrets}, o.Keeper.QuestionAssertion, o.Keeper.CallbackAddress}, asking: map[string]string{}, again: map[string]time.Time{}}
+	return &Asker{Keeper: o.Keeper, Log: o.Log, caller: caller{o.Reach, secrets{o.Secrets}, o.Keeper.QuestionAssertion, o.Keeper.CallbackAddress}, freed: make(chan struct{}, 1), asking: map[string]string{}, again: map[string]time.Time{}}
 }
 
 // Run asks until ctx ends or the keeper stops, and returns when nothing is being asked
@@ -64,13 +67,25 @@ func (a *Asker) Run(ctx context.Context) {
 		case <-a.Keeper.Done():
 			return
 		case <-tick.C:
-		case <-changed:
-			select {
-			case <-ctx.Done():
+		case <-a.freed:
+			if !pause(ctx, freedPause) {
 				return
-			case <-time.After(lookPause): // many commits, one look
+			}
+		case <-changed:
+			if !pause(ctx, lookPause) { // many commits, one look
+				return
 			}
 		}
+	}
+}
+
+// pause waits for a while; false: it is over before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -79,7 +94,7 @@ func (a *Asker) look(ctx context.Context, open []keeper.OpenQuestion) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	waiting := map[string]bool{}
+	waiting, more := map[string]bool{}, false
 	hosts := map[string]int{}
 	for _, host := range a.asking {
 		hosts[host]++
@@ -87,7 +102,11 @@ func (a *Asker) look(ctx context.Context, open []keeper.OpenQuestion) {
 	for _, q := range open {
 		waiting[q.ID] = true
 		host := hostOf(q)
-		if _, busy := a.asking[q.ID]; busy || now.Before(a.again[q.ID]) || len(a.asking) >= asksAtOnce || hosts[host] >= asksOfHost {
+		if _, busy := a.asking[q.ID]; busy || now.Before(a.again[q.ID]) {
+			continue
+		}
+		if len(a.asking) >= asksAtOnce || hosts[host] >= asksOfHost {
+			more = true
 			continue
 		}
 		hosts[host]++
@@ -96,9 +115,17 @@ func (a *Asker) look(ctx context.Context, open []keeper.OpenQuestion) {
 			a.put(ctx, q)
 			a.mu.Lock()
 			delete(a.asking, q.ID)
+			waits := a.more
 			a.mu.Unlock()
+			if waits {
+				select {
+				case a.freed <- struct{}{}:
+				default:
+				}
+			}
 		})
 	}
+	a.more = more
 	for id := range a.again {
 		if _, busy := a.asking[id]; !busy && !waiting[id] {
 			delete(a.again, id)
@@ -118,6 +145,7 @@ func hostOf(q keeper.OpenQuestion) string {
 // is late, or another asker was first, changes nothing.
 func (a *Asker) put(ctx context.Context, q keeper.OpenQuestion) {
 	asking, cancel := context.WithTimeout(ctx, q.Call.TimeoutLimit())
+	q = a.Keeper.WithFacts(q)
 	outcome := a.caller.ask(asking, q)
 	cancel()
 	if ctx.Err() != nil && outcome.Missed != nil {

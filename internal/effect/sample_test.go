@@ -245,6 +245,7 @@ func TestPresets(t *testing.T) {
 	s.deploys(map[string]string{"change": "CHG0030001"})
 	ask := map[string]string{}
 	for _, q := range s.k.Questions() {
+		q = s.k.WithFacts(q)
 		ask = q.Ask
 		for _, c := range presetAnswers(q.Rule, q.Ask) {
 			body, err := gate.Document([]byte(c.body))

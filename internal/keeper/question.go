@@ -372,7 +372,7 @@ func (c reportQuestion) decide(w *world, by Caller, now lockkeeper.Moment) ([]ev
 type OpenQuestion struct {
 	Question
 	About string            // "request/ID" or "deployment/ID"
-	Ask   map[string]string // the facts that criteria see (catalog.CallFacts)
+	Ask   map[string]string // the facts that criteria see (catalog.CallFacts); of a check's: WithFacts
 }
 
 // Questions lists what services are to be asked now, what was asked first before the

@@ -185,18 +185,26 @@ func (s *State) openSamples(out []OpenQuestion, now lockkeeper.Moment) []OpenQue
 		if len(d.Questions) == 0 || d.Status != Waiting || !now.Before(d.Deadline) {
 			continue
 		}
-		var facts map[string]string // the same for all of the ask's
 		for _, q := range d.Questions {
 			if q.Series == nil || q.Series.Over(q.Deadline, now) || !q.Series.Delivered.IsZero() {
 				continue
 			}
-			if facts == nil {
-				facts = d.facts(now)
-			}
-			out = append(out, OpenQuestion{q, deploymentSubject(d.ID), facts})
+			out = append(out, OpenQuestion{Question: q, About: deploymentSubject(d.ID)})
 		}
 	}
 	return out
+}
+
+// WithFacts is a question with what is told of the ask, as of now. Thousands wait, and
+// few of them are asked at a time.
+func (k *Keeper) WithFacts(q OpenQuestion) OpenQuestion {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if d := k.state.Deployments[strings.TrimPrefix(q.About, deploymentSubject(""))]; q.Series != nil && d != nil {
+		q.Ask = d.facts(now)
+	}
+	return q
 }
 
 // facts are what criteria and addresses see of an ask (catalog.CheckFacts).
