@@ -57,6 +57,14 @@ type Reply struct {
 	Reason string            `json:"reason,omitempty"`
 }
 
+// Away reports whether the last attempt, as far as it is written down, brought no answer.
+func (q Question) Away() bool {
+	if s := q.Series; s != nil {
+		return s.Good == 0 && s.Bad != nil && s.Bad.Status == 0
+	}
+	return q.Missed != nil
+}
+
 // same reports whether two answers say the same.
 func (a Reply) same(o Reply) bool {
 	a.At, o.At = lockkeeper.Moment{}, lockkeeper.Moment{}

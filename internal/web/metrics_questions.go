@@ -14,7 +14,7 @@ func questionGauges(k *keeper.Keeper) []prometheus.Collector {
 		func() float64 {
 			n := 0
 			for _, q := range k.Questions() {
-				if q.Missed != nil {
+				if q.Away() {
 					n++
 				}
 			}
