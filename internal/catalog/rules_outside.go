@@ -62,6 +62,10 @@ func (v *rules) outside(r *resource, at string, e *Environment, c CallCheck) {
 		v.add(r, at+".steady.answers", "count_out_of_bounds", fmt.Sprintf("The count of answers is %d; it must be from 1 to %d.", s.Answers, mostAnswers), "Say how many good answers in a row make it steady.")
 	}
 	v.length(r, at+".steady", "for", s.For, time.Second, min(mostSteady, e.PatienceLimit()))
+	answers, lasting := c.Steadiness()
+	if within := orDefault(c.Within, e.PatienceLimit()); max(lasting, time.Duration(answers-1)*c.Asks().RetryEvery()) >= within {
+		v.add(r, at+".steady", "steady_never", fmt.Sprintf("What takes so long is never steady in %s.", within), "Ask for less, ask more often with retry, or give it more time with within.")
+	}
 	if *s == (Steady{}) {
 		v.add(r, at+".steady", "steady_missing", "The steady time says nothing.", "Write answers, or for, or both.")
 	}

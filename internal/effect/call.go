@@ -135,7 +135,7 @@ func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Requ
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if q.Call.Signed {
-		key, err := c.secrets.signingKey(secretFile(q.Rule, "key"))
+		key, err := c.secrets.signingKey(secretFile(q, "key"))
 		if err != nil {
 			return nil, err
 		}
@@ -151,9 +151,16 @@ func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Requ
 	return req, nil
 }
 
-// secretFile is the name of a file that belongs to the call of a rule. No provisioner
-// can be called so, and no rule names a file itself.
-func secretFile(rule, what string) string { return "call@" + rule + "." + what }
+// secretFile is the name of a file that belongs to the call of a rule, or of a check of
+// an environment. No provisioner can be called so, and no rule names a file itself; a
+// check has those of its environment alone, as its name is only unique there.
+func secretFile(q keeper.OpenQuestion, what string) string {
+	rule := q.Rule
+	if q.Series != nil {
+		rule = q.Ask["project"] + "@" + q.Ask["environment"] + "@" + q.Rule // no name has an @
+	}
+	return "call@" + rule + "." + what
+}
 
 // address is the URL with the facts of the ask in their places. They are escaped, so
 // that none of them leads to another path or host.
@@ -223,7 +230,7 @@ func (c *caller) bearer(ctx context.Context, q keeper.OpenQuestion) (string, err
 		form.Set("scope", t.Scope)
 	}
 	if t.Secret {
-		secret, err := c.secrets.of(secretFile(q.Rule, "secret"))
+		secret, err := c.secrets.of(secretFile(q, "secret"))
 		if err != nil {
 			return "", err
 		}

@@ -218,7 +218,7 @@ func TestCheckCallsBack(t *testing.T) {
 	d := deskOf(t)
 	d.answers("202")
 	s := staged(t, fmt.Sprintf(deploying, fmt.Sprintf("{name: scan, call: {service: {url: %q, criteria: body.ok == true, retry: 5s, timeout: 1s, signed: true}, callback: true, within: 2h}}", d.URL)))
-	s.secret("call@scan.key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	s.secret("call@p@checked@scan.key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	s.asker(reach(t, home...))
 	id := s.deploys(nil)
 	s.gated(id, "call_awaited")
@@ -236,6 +236,21 @@ func TestCheckCallsBack(t *testing.T) {
 	}
 	s.must(s.k.Callback(context.Background(), signed, []byte(`{"ok": true}`)))
 	s.gated(id, "call_good")
+}
+
+// A check has the secrets of its own environment: one of the same name elsewhere, or a
+// rule, has others.
+func TestCheckSecretsAreItsOwn(t *testing.T) {
+	seen := map[string]bool{}
+	for _, where := range [][2]string{{"p", "e"}, {"q", "e"}, {"p", "f"}} {
+		q := sample("https://x.example", ticketOK)
+		q.Ask["project"], q.Ask["environment"] = where[0], where[1]
+		seen[secretFile(q, "key")] = true
+	}
+	seen[secretFile(keeper.OpenQuestion{Question: keeper.Question{Rule: "check"}}, "key")] = true
+	if len(seen) != 4 || !seen["call@p@e@check.key"] || !seen["call@check.key"] {
+		t.Errorf("%v", seen)
+	}
 }
 
 // The presets ask what they say, and take what the systems answer.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -412,11 +413,15 @@ func (k *Keeper) ReportQuestion(ctx context.Context, q OpenQuestion, o QuestionO
 }
 
 // QuestionAssertion is a token that proves to a service that Lockkeeper asks, for a
-// question that is open and for nothing else. Its subject is lk:call:RULE.
+// question that is open and for nothing else. Its subject is lk:call:RULE, and of a check
+// lk:call:PROJECT:ENVIRONMENT:CHECK.
 func (k *Keeper) QuestionAssertion(q OpenQuestion, audience string) (string, error) {
 	now := k.now()
 	k.mu.RLock()
-	open := k.state.isOpen(q.About, q.ID, now)
+	open, asker := k.state.isOpen(q.About, q.ID, now), q.Rule
+	if d := k.state.Deployments[strings.TrimPrefix(q.About, deploymentSubject(""))]; q.Series != nil && d != nil {
+		asker = d.Ask.Project + ":" + d.Ask.Environment + ":" + q.Rule
+	}
 	k.mu.RUnlock()
 	if !open {
 		return "", lockkeeper.Conflict.Errorf("question_over", "The question %s is not open any more.", q.ID)
@@ -425,6 +430,6 @@ func (k *Keeper) QuestionAssertion(q OpenQuestion, audience string) (string, err
 	if q.Series == nil && q.Deadline.Before(end) {
 		end = q.Deadline
 	}
-	return k.mint(audience, map[string]any{"iss": k.options.Issuer, "sub": "lk:call:" + q.Rule, "aud": audience, "jti": newID("t"),
+	return k.mint(audience, map[string]any{"iss": k.options.Issuer, "sub": "lk:call:" + asker, "aud": audience, "jti": newID("t"),
 		"iat": now.Time().Unix(), "nbf": now.Time().Unix(), "exp": end.Time().Truncate(time.Second).Unix(), "question": q.ID})
 }
