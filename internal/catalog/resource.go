@@ -245,8 +245,16 @@ type Provider struct {
 	// 15m, for gitlab 1h. A token of GitLab lives as long as its job may.
 	Longest    Duration `json:"longest,omitempty"`
 	Algorithms []string `json:"algorithms,omitempty"` // what its tokens may be signed with; default: what the platform uses
-	API        string   `json:"api,omitempty"`        // azure: https://dev.azure.com/ORGANISATION, where runs are looked up
+	API        string   `json:"api,omitempty"`        // azure: https://dev.azure.com/ORGANISATION, where runs are looked up; github, gitlab: the platform's API, default that of the public service
 	Claims     []Claim  `json:"claims,omitempty"`     // oidc: which claim carries which fact
+	// App is Lockkeeper's own place on the platform, which lets the platform hold runs
+	// before environments that name the provider in heldBy; github.
+	App *App `json:"app,omitempty"`
+}
+
+// An App is what Lockkeeper is on a CI platform. Its secrets are files of the server.
+type App struct {
+	ID string `json:"id"` // github: the number of the GitHub App
 }
 
 // A Claim says that a claim of an issuer's tokens carries a fact of the record.
@@ -369,6 +377,10 @@ type Environment struct {
 	// Override is what it takes to waive soft checks and soft freezes for one ask; none:
 	// nobody can.
 	Override *Override `json:"override,omitempty"`
+	// HeldBy is the provider whose platform holds each run before this environment until
+	// Lockkeeper lets it through, and opens the ask by that; no job opens one then. "":
+	// the jobs ask.
+	HeldBy string `json:"heldBy,omitempty"`
 }
 
 // Persons is a budget of persons, not of accounts. Whoever could by activating a

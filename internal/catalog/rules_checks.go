@@ -56,6 +56,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 		v.add(r, "persons", "persons_missing", "The budget of persons says nothing.", "Write persons: {write: 5, approve: 4}, or one of the two.")
 	}
 	v.override(r, e)
+	v.heldBy(r, e)
 	v.afterCycles(r, e)
 	v.demands(r, e)
 }

@@ -131,12 +131,13 @@ func (v *rules) provider(r *resource, p *Provider) {
 	}
 	if p.API != "" {
 		switch reason := issuerUnfit(p.API); {
-		case p.Platform != Azure:
-			v.add(r, "api", "field_of_other_platform", "Only Azure DevOps needs a look-up, so only such a provider has an api.", "Take it out.")
+		case p.Platform != Azure && p.App == nil:
+			v.add(r, "api", "field_of_other_platform", "Only Azure DevOps needs a look-up, so only such a provider has an api, or one with an app.", "Take it out.")
 		case reason != "":
-			v.add(r, "api", "api_unfit", "The address of the platform's API "+reason+".", "Write https://dev.azure.com/ORGANISATION.")
+			v.add(r, "api", "api_unfit", "The address of the platform's API "+reason+".", map[bool]string{true: "Write https://api.github.com, or https://HOST/api/v3 of a server of your own.", false: "Write https://dev.azure.com/ORGANISATION."}[p.Platform == GitHub])
 		}
 	}
+	v.app(r, p)
 	v.claims(r, p)
 }
 

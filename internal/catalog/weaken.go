@@ -243,6 +243,7 @@ func (w *weakening) environment(a, b Environment) {
 	w.persons(a.Persons, b.Persons)
 	w.override(a.Override, b.Override)
 	w.when(b.Observes() && !a.Observes(), "its checks are judged and stop nothing any more")
+	w.heldBy(a.HeldBy, b.HeldBy)
 	w.checks(a.Checks, b.Checks)
 }
 
@@ -415,6 +416,7 @@ func (w *weakening) provider(a Provider, was bool, b Provider) {
 		return
 	}
 	w.when(a.Issuer != b.Issuer || a.Platform != b.Platform || a.API != b.API, "somebody else is believed")
+	w.app(a.App, b.App)
 	w.when(a.Audience != b.Audience, "tokens for another audience are taken")
 	for _, c := range b.Claims {
 		w.when(!slices.Contains(a.Claims, c), "the fact %s is read from the claim %s", c.Fact, c.Claim)

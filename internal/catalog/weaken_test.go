@@ -160,6 +160,10 @@ checks:
 ---
 {kind: Provider, name: cj, platform: github, issuer: 'https://cj.example.com', longest: 10m, algorithms: [RS256]}
 ---
+{kind: Provider, name: hub, platform: github, issuer: 'https://hub.example.com', app: {id: 5}}
+---
+{kind: Environment, name: stopped, project: shop, heldBy: hub, tier: development}
+---
 {kind: Provider, name: az, platform: azure, issuer: 'https://az.example.com/1', api: 'https://dev.azure.com/acme'}
 ---
 {kind: Pipeline, name: az, project: shop, provider: az, organisation: 11111111-2222-3333-4444-555555555555, teamProject: 21111111-2222-3333-4444-555555555555, repository: r, definition: 42, stages: [{name: s, trust: {stage: Deploy, events: [manual], refs: [refs/heads/main]}}]}
@@ -244,6 +248,8 @@ func judgements() map[string]judgement {
 		"Provider.Algorithms": {weaker: []edit{{"algorithms: [RS256]", "algorithms: [RS256, PS256]", false}, {", algorithms: [RS256]", "", false}}},
 		"Provider.API":        {weaker: []edit{{"https://dev.azure.com/acme", "https://dev.azure.com/acne", true}}},
 		"Provider.Claims":     {weaker: []edit{{", {fact: commit, claim: c}", "", true}}, not: []edit{{"{fact: repository, claim: r}, {fact: run, claim: n}", "{fact: run, claim: n}, {fact: repository, claim: r}", false}}},
+		"Provider.App":        {weaker: []edit{{"algorithms: [RS256]}", "algorithms: [RS256], app: {id: 7}}", false}}},
+		"App.ID":              {weaker: []edit{{"app: {id: 5}", "app: {id: 6}", true}}},
 		"Claim.Fact":          {weaker: []edit{{"fact: commit, claim", "fact: ref, claim", true}}},
 		"Claim.Claim":         {weaker: []edit{{"fact: commit, claim: c", "fact: commit, claim: d", true}}},
 
@@ -396,6 +402,7 @@ func judgements() map[string]judgement {
 		"Identity.Environment":   {weaker: []edit{{"environment: strict, audiences", "environment: spare, audiences", true}}},
 		"Identity.Audiences":     {weaker: []edit{{"audiences: [a]", "audiences: [a, b]", false}}},
 		"Identity.Lifetime":      {weaker: []edit{{"lifetime: 1m", "lifetime: 2m", false}, {", lifetime: 1m", "", false}}},
+		"Environment.HeldBy":     {weaker: []edit{{"heldBy: hub, ", "", true}, {"name: spare, project: shop, ", "name: spare, project: shop, heldBy: hub, ", true}}},
 		"Environment.Activation": {weaker: []edit{{"activation: little\n", "", false}}},
 		"Identity.People":        {weaker: []edit{{"lifetime: 1m", "lifetime: 1m, people: true", false}}},
 		"Identity.Stages":        {weaker: []edit{{"stages: [ship/s]", "stages: [side/s]", true}}},
