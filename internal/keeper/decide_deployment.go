@@ -32,9 +32,17 @@ func (c openDeployment) about() string {
 // environment, a stage that the identity does not name, a run that nobody can
 // be named for, artifacts that nobody vouches for.
 func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, error) {
+	if events, answer, held, err := c.join(w, now); held {
+		return events, answer, err
+	}
 	if err := w.useToken(c.Job, deploymentSubject(c.ID), c.Handle, now); err != nil {
 		return nil, nil, err
 	}
+	return w.openAsk(c, now)
+}
+
+// openAsk opens what a job asks for, or the run that its platform holds.
+func (w *world) openAsk(c openDeployment, now lockkeeper.Moment) ([]event, any, error) {
 	ask, err := w.askOf(c)
 	if err != nil {
 		return nil, nil, err

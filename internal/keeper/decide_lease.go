@@ -34,6 +34,9 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	if err := d.mayClaim(c.Job, c.Handle); err != nil {
 		return nil, nil, err
 	}
+	if err := w.rightWay(d); err != nil {
+		return nil, nil, err
+	}
 	if d.Status == Running {
 		if d.Lease.Job == c.Job.JobKey() && d.Lease.Handle == c.Handle && d.leaseLive(now) {
 			return nil, opened{d.ID}, nil // the same job asks again: a retry

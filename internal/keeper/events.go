@@ -87,6 +87,14 @@ var eventKinds = map[string]func() event{
 	"recovery.collected/1": func() event { return new(recoveryCollected) },
 	"recovery.used/1":      func() event { return new(recoveryUsed) },
 
+	"hold.noted/1":    func() event { return new(holdNoted) },
+	"hold.opened/1":   func() event { return new(holdOpened) },
+	"hold.refused/1":  func() event { return new(holdRefused) },
+	"hold.released/1": func() event { return new(holdReleased) },
+	"hold.missed/1":   func() event { return new(holdTellingMissed) },
+	"hold.answered/1": func() event { return new(holdAnswered) },
+	"lease.joined/1":  func() event { return new(leaseJoined) },
+
 	"freeze.started/1":     func() event { return new(freezeStarted) },
 	"freeze.ended/1":       func() event { return new(freezeEnded) },
 	"override.requested/1": func() event { return new(overrideRequested) },
@@ -653,6 +661,7 @@ func (ev *deploymentEnded) apply(s *State, e Entry) error {
 		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time, Waived: waivedChecks(d)})
 	}
 	s.finishRuns(d, e.Time)
+	s.holdEnded(d, ev.End, e.Time)
 	delete(s.Deployments, ev.ID)
 	return nil
 }
@@ -742,6 +751,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 		case *leaseGranted:
 			ev.on(d, e)
 		case *leaseRenewed:
+			ev.on(d)
+		case *leaseJoined:
 			ev.on(d)
 		case *tokenGranted:
 			ev.on(d)

@@ -23,6 +23,7 @@ import (
 var tokenCommands = map[string]bool{
 	"noteGates":     false,
 	"queueMessages": false, "reportMessages": false, "testChannel": false,
+	"noteHold": false, "openHold": false, "releaseHold": false, "loseHold": false, "tellHold": false,
 	"cancelDeployment": true, "revokeLease": true, "revokeToken": true, "applyCatalog": true, "usePersonalToken": true,
 
 	"makeSetupCode": false, "completeSetup": false, "inviteAccount": false, "enrolAccount": false, "challengeAccount": false, "proveAccount": false,

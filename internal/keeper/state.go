@@ -137,6 +137,10 @@ type State struct {
 	// Outbox is what is to be told outside; nil: nothing ever was. Its own maps say what
 	// bounds them.
 	Outbox *Outbox `json:"outbox,omitempty"`
+
+	// Holds are the runs that platforms hold, by id. At most maxHolds; evicted by the
+	// next one, holdMemory after the platform was told and the deployment has ended.
+	Holds map[string]*Hold `json:"holds,omitempty"`
 }
 
 // Bounds of the state.
@@ -292,6 +296,7 @@ func newState() *State {
 		Proposals: map[string]*Proposal{},
 		Drifted:   map[string][]Drift{}, Certificates: map[string]HandedCertificate{},
 		Freezes: map[string]*StartedFreeze{},
+		Holds:   map[string]*Hold{},
 	}
 }
 
@@ -333,6 +338,9 @@ func (s *State) remember(e Entry) {
 // bindToken remembers that a CI platform's token was used, and forgets those
 // that nobody could take for valid any more.
 func (s *State) bindToken(id lockkeeper.Digest, use TokenUse, now lockkeeper.Moment) {
+	if id == "" {
+		return // no token opened it: a platform holds the run
+	}
 	if len(s.Tokens) >= 1024 && len(s.Tokens)&(len(s.Tokens)-1) == 0 {
 		for k, u := range s.Tokens {
 			if !now.Before(u.Expires) {
