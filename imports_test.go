@@ -21,13 +21,14 @@ const law = `
 (root):
 api internal/catalog internal/journal internal/token: (root)
 internal/evidence: (root)
+internal/forge: (root)
 internal/measure: (root)
 internal/access: (root) internal/catalog
 internal/gate: (root) internal/catalog internal/evidence
 internal/identity: (root) internal/token
 internal/keeper: (root) internal/catalog internal/access internal/evidence internal/gate internal/measure internal/token internal/journal
-internal/effect: (root) internal/keeper internal/gate
-internal/web: (root) api internal/catalog internal/keeper internal/identity internal/token
+internal/effect: (root) internal/forge internal/keeper internal/gate
+internal/web: (root) api internal/catalog internal/forge internal/keeper internal/identity internal/token
 internal/cli: (root) api internal/catalog internal/access internal/effect internal/evidence internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
 internal/lktest: (root) api internal/token
 internal/lktest/provider:

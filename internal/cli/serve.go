@@ -97,6 +97,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err := a.welcome(ctx, k, o); err != nil {
 		return err
 	}
+	defer o.hold(ctx, k, &options, log)()
 	finish, err := o.work(ctx, k, &options)
 	if err != nil {
 		return err

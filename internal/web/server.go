@@ -48,6 +48,10 @@ type Options struct {
 	// Credentials makes what people sign in with outside; nil: this server makes none.
 	Credentials Credentials
 
+	// AppSecret is what a provider's platform signs its messages to Lockkeeper's
+	// application with; nil: none are taken.
+	AppSecret func(provider string) (string, error)
+
 	// Exposed says that the listener takes what comes from other machines, though
 	// the URL may be a loopback one.
 	Exposed bool
@@ -136,6 +140,7 @@ func New(o Options) *Server {
 	s.registerPasskeys(mux)
 	s.registerLinks(mux)
 	s.registerScim(mux)
+	mux.HandleFunc("POST /hooks/github/{provider}", s.hook)
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
 	mux.HandleFunc("POST /oauth/revoke", s.revoke)

@@ -1,0 +1,63 @@
+package web
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/forge"
+	"github.com/lockkeeper/lockkeeper/internal/keeper"
+)
+
+// hook takes what GitHub tells the application of a provider. Whoever sends it proves
+// with its signature that it is GitHub, or whoever else knows the secret: what it says is
+// noted, and believed by nobody.
+func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
+	noted, err := s.githubMessage(w, r)
+	if err != nil {
+		writeProblem(w, s.problem(r.Context(), err))
+		return
+	}
+	if !noted {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (s *Server) githubMessage(w http.ResponseWriter, r *http.Request) (noted bool, err error) {
+	p, known := s.Keeper.Rules().Catalog.Providers[r.PathValue("provider")]
+	if !known || p.Platform != catalog.GitHub || !p.Holds() || s.AppSecret == nil {
+		return false, lockkeeper.NotFound.Errorf("provider_unknown", "No provider of this name has an application on GitHub.")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
+		return false, lockkeeper.Limited.Errorf("message_long", "The message has more than %d bytes.", maxBody)
+	}
+	if err != nil {
+		return false, lockkeeper.Invalid.Errorf("message_malformed", "The message breaks off.")
+	}
+	secret, err := s.AppSecret(p.Name)
+	if err != nil {
+		return false, err
+	}
+	if !forge.GitHubSigned(secret, r.Header.Get("X-Hub-Signature-256"), body) {
+		return false, lockkeeper.Unauthenticated.Errorf("signature_wrong", "The message is not signed with the application's secret.").
+			WithNext("Write the same secret into the App's webhook and into the server's file.")
+	}
+	if r.Header.Get("X-GitHub-Event") != "deployment_protection_rule" {
+		return false, nil
+	}
+	a, asks, err := forge.GitHubAsking(body)
+	if err != nil {
+		return false, lockkeeper.Invalid.Errorf("message_malformed", "The message names no run that is held.").WithCause(err)
+	}
+	if !asks {
+		return false, nil
+	}
+	_, err = s.Keeper.NoteHold(r.Context(), keeper.HoldAsked{Provider: p.Name, Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run,
+		Environment: a.Environment, Installation: a.Installation, Mark: a.Mark})
+	return err == nil, err
+}
