@@ -184,6 +184,7 @@ func (a *app) root() *cobra.Command {
 		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.withdrawCommand(), a.delegateCommand(), a.deploymentsCommand(),
 		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.completionCommand(), a.versionCommand())
 	root.AddCommand(a.dutiesCommand())
+	root.AddCommand(a.holdsCommand())
 	root.AddCommand(a.provisionersCommand())
 	root.AddCommand(a.measuresCommand())
 	root.AddCommand(a.runningCommand())

@@ -167,7 +167,7 @@ func TestGitHubProblems(t *testing.T) {
 		}, "run_differs"},
 		"another run":    {func(g *lktest.GitHubAPI) { g.Run("id", 1) }, "run_differs"},
 		"no actor":       {func(g *lktest.GitHubAPI) { g.Run("actor", nil) }, "answer_malformed"},
-		"short commit":   {func(g *lktest.GitHubAPI) { g.Run("head_sha", "009b8a3") }, "answer_malformed"},
+		"short commit":   {func(g *lktest.GitHubAPI) { g.Run("head_sha", "1111111") }, "answer_malformed"},
 		"no attempt":     {func(g *lktest.GitHubAPI) { g.Run("run_attempt", 0) }, "answer_malformed"},
 		"attempt a text": {func(g *lktest.GitHubAPI) { g.Run("run_attempt", "1") }, "answer_malformed"},
 		"away":           {func(g *lktest.GitHubAPI) { g.Fails("GET", 502) }, "platform_refused"},

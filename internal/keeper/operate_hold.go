@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -46,10 +47,7 @@ func (k *Keeper) Holds() []HoldWork {
 		}
 	}
 	slices.SortFunc(out, func(a, b HoldWork) int {
-		if n := a.Noted.Time().Compare(b.Noted.Time()); n != 0 {
-			return n
-		}
-		return slices.Compare([]byte(a.ID), []byte(b.ID))
+		return cmp.Or(a.Noted.Time().Compare(b.Noted.Time()), cmp.Compare(a.ID, b.ID))
 	})
 	return out
 }
@@ -127,4 +125,46 @@ func (k *Keeper) LoseHold(ctx context.Context, hold string, status Status, reaso
 func (k *Keeper) TellHold(ctx context.Context, hold string, approve bool, moot string, missed *Missed) error {
 	_, err := do[any](ctx, k, Caller{Keeper: true}, "", tellHold{hold, approve, moot, missed})
 	return err
+}
+
+// HeldRuns lists the runs that platforms hold or held lately, of projects whose
+// deployments the caller may read, the newest first.
+func (k *Keeper) HeldRuns(by Caller) []Hold {
+	now := k.now()
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	w := world{State: k.state, rules: k.rules}
+	seen := map[[3]string]bool{}
+	for _, p := range k.rules.Catalog.Pipelines {
+		if w.allowedFor(by, lockkeeper.ReadDeployments, lockkeeper.ProjectScope(p.Project), now) {
+			seen[[3]string{p.Provider, p.Organisation, p.Repository}] = true
+		}
+	}
+	out := []Hold{}
+	for _, h := range k.state.Holds {
+		if seen[[3]string{h.Asked.Provider, h.Asked.Organisation, h.Asked.Repository}] {
+			out = append(out, *h)
+		}
+	}
+	slices.SortFunc(out, func(a, b Hold) int {
+		return cmp.Or(b.Noted.Time().Compare(a.Noted.Time()), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// Stands says in a word or two how a hold stands.
+func (h *Hold) Stands() string {
+	switch {
+	case h.Owed != nil && h.Owed.Approve && h.Told.IsZero():
+		return "let through, the platform is not told yet"
+	case h.Owed != nil && h.Told.IsZero():
+		return "refused, the platform is not told yet"
+	case h.Owed != nil && h.Owed.Approve:
+		return "let through"
+	case h.Owed != nil:
+		return "refused"
+	case h.Deployment != "":
+		return "waits at the gate"
+	}
+	return "is looked up"
 }

@@ -29,6 +29,7 @@ type GitHubAPI struct {
 	Key                      []byte // the App's private key, in PEM
 
 	key     *rsa.PrivateKey
+	server  *http.Server
 	mu      sync.Mutex
 	tokens  map[string]bool
 	run     map[string]any
@@ -50,15 +51,28 @@ type GitHubReview struct {
 // NewGitHubAPI starts one that ends with the test.
 func NewGitHubAPI(t testing.TB) *GitHubAPI {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	g, err := StartGitHubAPI()
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+// Close stops it.
+func (g *GitHubAPI) Close() { g.server.Close() }
+
+// StartGitHubAPI starts one that Close stops.
+func StartGitHubAPI() (*GitHubAPI, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	g := &GitHubAPI{URL: "http://" + l.Addr().String(), App: "77", Secret: "hook-" + randomHex(), Commit: "009b8a3a9ccbb128af87f9b1c0f4c62e8a304f6d", key: key,
+	g := &GitHubAPI{URL: "http://" + l.Addr().String(), App: "77", Secret: "hook-" + randomHex(), Commit: "1111111111111111111111111111111111111111", key: key,
 		Key:    pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
 		tokens: map[string]bool{}, waits: []string{"production"}, status: "identical", failing: map[string]int{}}
 	owner := map[string]any{"id": 7001, "login": "acme", "type": "Organization"}
@@ -93,10 +107,9 @@ func NewGitHubAPI(t testing.TB) *GitHubAPI {
 		return map[string]any{"status": g.status, "ahead_by": 0, "behind_by": 0}
 	}))
 	mux.HandleFunc("POST "+run+"/deployment_protection_rule", g.review)
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go s.Serve(l)
-	t.Cleanup(func() { s.Close() })
-	return g
+	g.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go g.server.Serve(l)
+	return g, nil
 }
 
 // Message is a deployment_protection_rule message of the run, and its signature, as the

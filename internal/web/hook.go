@@ -1,11 +1,13 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/api"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
 	"github.com/lockkeeper/lockkeeper/internal/forge"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
@@ -60,4 +62,30 @@ func (s *Server) githubMessage(w http.ResponseWriter, r *http.Request) (noted bo
 	_, err = s.Keeper.NoteHold(r.Context(), keeper.HoldAsked{Provider: p.Name, Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run,
 		Environment: a.Environment, Installation: a.Installation, Mark: a.Mark})
 	return err == nil, err
+}
+
+func (s *Server) registerHolds() {
+	route(s, http.MethodGet, "/holds", "list-holds", "Runs that CI platforms hold before environments, or held lately", s.holds)
+}
+
+func (s *Server) holds(_ context.Context, in *Credential) (*reply[api.Holds], error) {
+	by, err := s.person(in.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	out := api.Holds{Holds: []api.Hold{}}
+	for _, h := range s.Keeper.HeldRuns(by) {
+		one := api.Hold{ID: h.ID, Provider: h.Asked.Provider, Repository: h.Asked.Place, Run: h.Asked.Run, Environment: h.Asked.Environment, Noted: h.Noted, Stands: h.Stands(),
+			Deployment: h.Deployment, Joined: h.Joined}
+		if h.Owed != nil {
+			if one.Told, one.Reason = "rejected", h.Owed.Reason; h.Owed.Approve {
+				one.Told = "approved"
+			}
+		}
+		if h.Missed != nil {
+			one.Missed = h.Missed.Reason
+		}
+		out.Holds = append(out.Holds, one)
+	}
+	return &reply[api.Holds]{out}, nil
 }
