@@ -35,6 +35,11 @@ func (c openDeployment) decide(w *world, _ Caller, now lockkeeper.Moment) ([]eve
 	if events, answer, held, err := c.join(w, now); held {
 		return events, answer, err
 	}
+	return c.opens(w, now)
+}
+
+// opens opens what the job asks for, if its token may.
+func (c openDeployment) opens(w *world, now lockkeeper.Moment) ([]event, any, error) {
 	if err := w.useToken(c.Job, deploymentSubject(c.ID), c.Handle, now); err != nil {
 		return nil, nil, err
 	}

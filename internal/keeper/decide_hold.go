@@ -100,7 +100,7 @@ func (c openHold) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 		if r == nil || r.Kind != lockkeeper.Forbidden && r.Kind != lockkeeper.Invalid && r.Kind != lockkeeper.Limited {
 			return nil, nil, err
 		}
-		return []event{&holdRefused{ID: h.ID, Code: r.Code, Reason: clipped(r.Sentence), Decision: r.Decision, Revision: w.Revision.Number}}, opened{h.ID}, nil
+		return []event{&holdRefused{ID: h.ID, Code: r.Code, Reason: clipped(r.Sentence), Decision: r.Decision, Job: c.Job, Revision: w.Revision.Number}}, opened{h.ID}, nil
 	}
 	if err := h.Asked.fits(c.Job); err != nil {
 		return refuse(err)
@@ -120,7 +120,7 @@ func (c openHold) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	if err != nil {
 		return refuse(err)
 	}
-	return append(events, &holdOpened{ID: h.ID, Deployment: c.Deployment, Attempt: c.Job.Attempt}), answer, nil
+	return append(events, &holdOpened{ID: h.ID, Deployment: c.Deployment, Attempt: c.Job.Attempt, Job: c.Job}), answer, nil
 }
 
 // unopened is a hold that has opened nothing and owes nothing yet.
@@ -247,7 +247,7 @@ func (c releaseHold) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 	return append(w.makeRoom(d, facts.Environment, now),
 		&leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: d.Requester, Handle: d.Handle, Identity: facts.Identity.Name,
 			Subject: SubjectOf(d.Ask.Project, d.Ask.Environment, facts.Identity.Name), Ends: limit, Limit: limit, Beat: beat, Gate: verdict, Revision: w.Revision.Number},
-		&holdReleased{ID: h.ID, Deployment: d.ID, Reason: fmt.Sprintf("Lockkeeper let %s through: %s", d.ID, verdict.Sentence)}), opened{d.ID}, nil
+		&holdReleased{ID: h.ID, Deployment: d.ID, Job: c.Job, Reason: fmt.Sprintf("Lockkeeper let %s through: %s", d.ID, verdict.Sentence)}), opened{d.ID}, nil
 }
 
 func cmpErr(list ...error) error {

@@ -128,6 +128,8 @@ type holdOpened struct {
 	ID         string `json:"id"`
 	Deployment string `json:"deployment"`
 	Attempt    int    `json:"attempt"`
+	// Job is what the platform's API said of the run then.
+	Job lockkeeper.Workload `json:"job"`
 }
 
 func (*holdOpened) kind() string { return "hold.opened" }
@@ -145,6 +147,7 @@ type holdRefused struct {
 	Code     string               `json:"code"`
 	Reason   string               `json:"reason"`
 	Decision *lockkeeper.Decision `json:"decision,omitempty"`
+	Job      lockkeeper.Workload  `json:"job"`
 	Revision int                  `json:"revision"`
 }
 
@@ -161,6 +164,8 @@ type holdReleased struct {
 	ID         string `json:"id"`
 	Deployment string `json:"deployment"`
 	Reason     string `json:"reason"`
+	// Job is what the platform's API said of the run just before.
+	Job lockkeeper.Workload `json:"job"`
 }
 
 func (*holdReleased) kind() string { return "hold.released" }

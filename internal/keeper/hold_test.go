@@ -250,6 +250,21 @@ func TestHoldJoined(t *testing.T) {
 	}
 }
 
+// A rehearsal says what the gate would wait for, on whichever way the ask would come.
+func TestHoldRehearsed(t *testing.T) {
+	c := heldWaiting(t)
+	for range 2 {
+		r, err := c.rehearse(openDeployment{ID: rehearsed, Job: c.job("1", "11", "production", "1001", 0), Environment: "production", Artifacts: []lockkeeper.Artifact{app}}, began.Add(3*time.Second))
+		if err != nil || r.Gate.Verdict != lockkeeper.Wait {
+			t.Errorf("%+v %v", r.Gate, err)
+		}
+		if c.Deployments["d-a"].Status == Waiting {
+			c.approved()
+			must(t, c.letThrough("h-a", "1", 2*time.Second))
+		}
+	}
+}
+
 // Under other rules an ask is let through on the way of now or on none.
 func TestHoldOtherWay(t *testing.T) {
 	c := heldWaiting(t)

@@ -75,7 +75,7 @@ func (w *world) rehearse(c openDeployment, now lockkeeper.Moment) (Rehearsal, er
 	if p, s, err := w.stageOf(c.Job); err == nil {
 		out.Project, out.Pipeline, out.Stage = p.Project, p.Name, s.Name
 	}
-	events, _, err := c.decide(w, Caller{Workload: &c.Job}, now)
+	events, _, err := c.opens(w, now)
 	if err != nil {
 		return out, out.refuse(err)
 	}
