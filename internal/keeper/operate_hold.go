@@ -168,3 +168,18 @@ func (h *Hold) Stands() string {
 	}
 	return "is looked up"
 }
+
+// HoldCounts counts the runs that are held, and the answers that platforms were not told
+// yet.
+func (k *Keeper) HoldCounts() (open, untold int) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	for _, h := range k.state.Holds {
+		if h.Owed == nil {
+			open++
+		} else if h.Told.IsZero() {
+			untold++
+		}
+	}
+	return open, untold
+}

@@ -1,0 +1,22 @@
+package catalog
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The page about GitHub shows rules that are good.
+func TestGitHubPage(t *testing.T) {
+	data, err := os.ReadFile("../../docs/integrations/github.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "```yaml\n")
+	text, _, found := strings.Cut(rest, "```")
+	text = "kind: Project\nname: payments\n---\n" + strings.ReplaceAll("\n"+text, "\n   ", "\n")
+	c, problems := Read([]File{{"github.md", []byte(text)}})
+	if !found || c == nil || c.Environments["/projects/payments/environments/live"].HeldBy != "github" || c.Providers["github"].APIURL() != "https://api.github.com" {
+		t.Error(problems)
+	}
+}
