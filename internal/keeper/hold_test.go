@@ -250,6 +250,21 @@ func TestHoldJoined(t *testing.T) {
 	}
 }
 
+// Nobody joins a lease that has ended by the clock, or one that does not stand any more.
+func TestHoldJoinedTooLate(t *testing.T) {
+	c := heldWaiting(t)
+	c.approved()
+	must(t, c.letThrough("h-a", "1", 2*time.Second))
+	want(t, c.open("d-x", c.job("1", "11", "production", "1001", 10*time.Minute), "production", 10*time.Minute+2*time.Second), "lease_ended")
+	c = heldWaiting(t)
+	c.approved()
+	must(t, c.letThrough("h-a", "1", 2*time.Second))
+	c.rules = mustRules(t, heldRules("<bob>", "\noff: true"))
+	if err := c.open("d-x", c.job("1", "11", "production", "1001", 0), "production", 3*time.Minute); err == nil || c.Holds["h-a"].Joined {
+		t.Errorf("joined after an approver had left: %v", err)
+	}
+}
+
 // A rehearsal says what the gate would wait for, on whichever way the ask would come.
 func TestHoldRehearsed(t *testing.T) {
 	c := heldWaiting(t)
