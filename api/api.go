@@ -244,6 +244,8 @@ type Approval struct {
 
 	SignedIn lockkeeper.Moment `json:"signed_in,omitzero" doc:"when the voter had last shown a credential; none: nobody says"`
 	Strong   bool              `json:"strong,omitempty" doc:"with more than a password"`
+
+	Answers []ReviewAnswer `json:"answers,omitempty" doc:"to the checklist of a security review"`
 }
 
 // Initiator is who stands behind a run.
@@ -291,6 +293,7 @@ type Deployment struct {
 	Approvals   []Approval           `json:"approvals"`
 	Delegations []Delegation         `json:"delegations,omitempty"`
 	Gate        *lockkeeper.Decision `json:"gate,omitempty" doc:"how the gate stands now"`
+	Checklist   []ChecklistItem         `json:"checklist,omitempty" doc:"while it waits: what security reviewers must answer with yes, item by item"`
 	Lease       *Lease               `json:"lease,omitempty"`
 	End         *End                 `json:"end,omitempty"`
 	Seen        string               `json:"seen" doc:"give it back to wait for what differs from this"`
@@ -315,6 +318,7 @@ type Revoke struct {
 type Vote struct {
 	Digest  lockkeeper.Digest `json:"digest"`
 	Comment string            `json:"comment,omitempty" maxLength:"2000"`
+	Answers []ReviewAnswer    `json:"answers,omitempty" maxItems:"64" doc:"to the checklist of the deployment, each with the text that was answered"`
 }
 
 // Delegation is a place at the gate that one person handed over to another.

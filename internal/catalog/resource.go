@@ -465,6 +465,10 @@ type Approval struct {
 	// none: as long as his sign-in holds. 1m to 168h.
 	SignedIn Duration `json:"signedIn,omitempty"`
 	Strong   bool     `json:"strong,omitempty"` // the voter must have shown more than a password
+
+	// Checklist is what the reviewer of a security review answers, item by item; a vote
+	// without a yes to each does not count. At most 32 items.
+	Checklist []ChecklistItem `json:"checklist,omitempty"`
 }
 
 // An Escalation says who else may approve once nobody has for long enough.

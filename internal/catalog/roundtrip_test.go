@@ -67,7 +67,7 @@ func drawDocuments(t *rapid.T) string {
 	for p := range projects {
 		doc("kind: Project\nname: p%d", p)
 		doc("kind: Pipeline\nname: release\nproject: p%d\nprovider: ci\norganisation: 7\nrepository: %d\ndefinition: a/b.yml\nstages:\n- {name: build, trust: {events: [push], refs: [refs/heads/main]}}\n- {name: deploy, trust: {environment: e, events: [push], refs: [refs/heads/main, refs/tags/v1], selfHosted: %v}}", p, p, rapid.Bool().Draw(t, "hosted"))
-		doc("kind: Environment\nname: e\nproject: p%d\npersons: {write: 3}\ntier: %s\nlease: %s\nchecks: [{name: c, approval: {count: %d, groups: [outer], review: security, timeout: 2h}}, {name: b, branches: {allowed: [refs/heads/main]}}%s]", p, rapid.SampledFrom([]string{"production", "development"}).Draw(t, "tier"), time.Duration(rapid.Int64Range(int64(time.Second), int64(maxLease)).Draw(t, "lease")), rapid.IntRange(1, 2).Draw(t, "count"),
+		doc("kind: Environment\nname: e\nproject: p%d\npersons: {write: 3}\ntier: %s\nlease: %s\nchecks: [{name: c, approval: {count: %d, groups: [outer], review: security, timeout: 2h, checklist: [{item: data, ask: No data leaves}]}}, {name: b, branches: {allowed: [refs/heads/main]}}%s]", p, rapid.SampledFrom([]string{"production", "development"}).Draw(t, "tier"), time.Duration(rapid.Int64Range(int64(time.Second), int64(maxLease)).Draw(t, "lease")), rapid.IntRange(1, 2).Draw(t, "count"),
 			rapid.SampledFrom([]string{"", ", {name: x, expression: {rule: 'ask.attempt == 1'}}, {name: l, lock: {mode: sequential}}", ", {name: h, hours: {zone: UTC, windows: [{days: [monday], from: '01:00', to: '02:00'}]}}"}).Draw(t, "more"))
 		if rapid.Bool().Draw(t, "identity") {
 			doc("kind: Identity\nname: i\nproject: p%d\nenvironment: e\naudiences: [a]\nstages: [release/deploy]", p)

@@ -51,6 +51,9 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 			v.add(r, at+".shadow", "shadow_unfit", "An approval of an activation is asked for or it is not.", "Leave shadow out.")
 		case c.Approval.Review != "":
 			v.add(r, at+".approval.review", "review_unfit", "A security review is of a deployment, not of an activation.", "Leave review out.")
+		case len(c.Approval.Checklist) > 0:
+			v.add(r, at+".approval.checklist", "checklist_unfit", "A checklist is of the security review of a deployment, not of an activation.", "Leave checklist out.")
+			continue
 		}
 		seen[c.Name] = true
 		v.approval(r, at+".approval", as, c)

@@ -120,6 +120,7 @@ func (v *rules) approval(r *resource, at string, e *Environment, c Check) {
 	if a.Review != "" && a.Review != SecurityReview {
 		v.add(r, at+".review", "review_unknown", "The review is "+name(a.Review)+".", "Write "+SecurityReview+", or leave it out.")
 	}
+	v.checklist(r, at+".checklist", e, a)
 	for i, before := range a.After {
 		j := slices.IndexFunc(e.Checks, func(o Check) bool { return o.Name == before && o.Approval != nil })
 		if j < 0 || before == c.Name {

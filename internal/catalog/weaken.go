@@ -321,6 +321,7 @@ func (w *weakening) approval(name string, a, b Approval) {
 	w.when(longer(a.Timeout, b.Timeout), "the check %s waits for longer", name)
 	w.when(longer(a.SignedIn, b.SignedIn), "the check %s takes votes of an older sign-in", name)
 	w.when(a.Strong && !b.Strong, "the check %s takes votes without a second factor", name)
+	w.more("the check "+name+" asks no more of its reviewer: %s", b.reviewItems(), a.reviewItems())
 	if e := b.Escalate; e != nil {
 		was := Escalation{Groups: a.Groups}
 		if a.Escalate != nil {

@@ -22,7 +22,7 @@ recordAge: 24h
 activation: little
 persons: {write: 5, approve: 4}
 checks:
-  - {name: people, approval: {count: 1, groups: [leads], review: security, timeout: 1h, validity: 1h, instructions: look, signedIn: 12h, strong: true, escalate: {after: 30m, groups: [suspended]}}}
+  - {name: people, approval: {count: 1, groups: [leads], review: security, checklist: [{item: data, ask: No data leaves}, {item: logs, ask: Logs hold ids}], timeout: 1h, validity: 1h, instructions: look, signedIn: 12h, strong: true, escalate: {after: 30m, groups: [suspended]}}}
   - {name: more, approval: {count: 2, groups: [leads, release-managers], after: [people], review: security}}
   - {name: refs, branches: {allowed: [refs/heads/main]}}
   - {name: form, template: {allowed: [{path: a/b/c.yml, refs: [refs/tags/v1]}]}}
@@ -313,6 +313,9 @@ func judgements() map[string]judgement {
 		"Escalation.Groups":      {weaker: []edit{{"groups: [suspended]}}}", "groups: [suspended, left]}}}", false}}},
 		"Approval.Validity":      {weaker: []edit{{", validity: 1h", "", false}, {"validity: 1h", "validity: 2h", false}}},
 		"Approval.SignedIn":      {weaker: []edit{{", signedIn: 12h", "", false}, {"signedIn: 12h", "signedIn: 13h", false}}},
+		"Approval.Checklist":     {weaker: []edit{{"checklist: [{item: data, ask: No data leaves}, {item: logs, ask: Logs hold ids}], ", "", false}, {", {item: logs, ask: Logs hold ids}", "", false}}},
+		"ChecklistItem.Item":     {weaker: []edit{{"item: data", "item: other", true}}},
+		"ChecklistItem.Ask":      {weaker: []edit{{"No data leaves", "Some data leaves", true}}},
 		"Approval.Strong":        {weaker: []edit{{"signedIn: 12h, strong: true", "signedIn: 12h", false}}},
 		"Branches.Allowed":       {weaker: []edit{{"[refs/heads/main]}}\n  - {name: form", "[refs/heads/main, refs/heads/x]}}\n  - {name: form", false}}},
 		"Branches.Protected":     {weaker: []edit{{", protected: true", "", false}}},

@@ -26,6 +26,12 @@ func (a *app) voteCommand(approve bool) *cobra.Command {
 	c := &cobra.Command{Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1), Example: "  lockkeeper " + verb + " d-… --comment 'looked at the change'",
 		Long: "The vote is for exactly the ask that is shown: give its digest with --digest if you saw it before."}
 	c.Flags().StringVar(&comment, "comment", "", "why")
+	var answers []string
+	if approve {
+		c.Flags().StringArrayVar(&answers, "answer", nil, "answer to an item of the checklist: ITEM=yes|no[:COMMENT]; may be repeated")
+		c.Long += checklistHelp
+		c.Example += "\n  lockkeeper approve d-… --answer data=yes --answer logs='yes:only ids are logged'"
+	}
 	c.Flags().StringVar(&digest, "digest", "", "digest of the ask that you saw; default: the one shown now")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		client, err := a.person()
@@ -39,6 +45,9 @@ func (a *app) voteCommand(approve bool) *cobra.Command {
 		vote := api.Vote{Digest: at.Digest, Comment: comment}
 		if digest != "" {
 			vote.Digest = lockkeeper.Digest(digest)
+		}
+		if vote.Answers, err = answersOf(answers, at.Checklist); err != nil {
+			return err
 		}
 		if a.output == "text" {
 			printAsk(a.err, at)
@@ -223,6 +232,9 @@ func printAsk(w io.Writer, d api.Deployment) {
 	for _, i := range d.Initiators {
 		fmt.Fprintf(w, "  started   by %s (account %s)\n", printable(i.Name), i.Account)
 	}
+	for _, q := range d.Checklist {
+		fmt.Fprintf(w, "  asks      %s: %s\n", q.Item, printable(q.Ask))
+	}
 	fmt.Fprintf(w, "  digest    %s\n", d.Digest)
 }
 
@@ -231,6 +243,7 @@ func printDeployment(w io.Writer, d api.Deployment) {
 	fmt.Fprintf(w, "  status    %s, asked at %s\n", strings.ReplaceAll(cmp.Or(d.Phase, d.Status), "_", " "), d.Opened)
 	for _, v := range d.Approvals {
 		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment)+glassMark(v.BreakGlass))
+		printAnswers(w, v.Answers)
 	}
 	for _, o := range d.Delegations {
 		fmt.Fprintf(w, "  delegated by %s to %s at %s %s\n", o.From, o.To, o.At, printable(o.Comment))

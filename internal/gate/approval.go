@@ -163,6 +163,9 @@ func (t *tally) counts(b, check int) bool {
 	if _, late := v.unproven(*a); late {
 		return false
 	}
+	if v.leavesOpen(*a) != "" {
+		return false
+	}
 	return a.Validity == 0 || t.asOf.Before(v.At.Add(time.Duration(a.Validity)))
 }
 
@@ -189,7 +192,7 @@ func (t *tally) escalates(check int) (lockkeeper.Moment, bool) {
 func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "turn of " + v.User, Verdict: lockkeeper.Pass, Code: "turn"}
 	t := newTally(f, now)
-	var waits, late, unproven []string
+	var waits, late, unproven, open []string
 	for i, c := range t.checks {
 		switch turn := t.turns[i]; {
 		case !inAny(v.Groups, c.Approval.Asks()):
@@ -203,6 +206,8 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 		case v.mustProve(*c.Approval):
 			why, _ := v.unproven(*c.Approval)
 			unproven = append(unproven, c.Name+" "+why)
+		case v.leavesOpen(*c.Approval) != "":
+			open = append(open, c.Name+" "+v.leavesOpen(*c.Approval))
 		default:
 			d.Sentence = fmt.Sprintf("It is the turn of %s.", c.Name)
 			return d
@@ -210,6 +215,9 @@ func Turns(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	}
 	d.Verdict, d.Code = lockkeeper.Wait, "not_your_turn"
 	d.Sentence, d.Next = "It is not your turn yet: "+strings.Join(waits, "; ")+".", "Vote once those that come first are there."
+	if len(open) > 0 {
+		return unanswered(d, open)
+	}
 	if len(unproven) > 0 {
 		d.Verdict, d.Code = lockkeeper.Fail, "step_up_needed"
 		d.Sentence, d.Next = strings.Join(unproven, "; ")+".", "Show a credential again: lockkeeper step-up, or lockkeeper login --anew"
@@ -468,6 +476,7 @@ func (t *tally) approval(i int) lockkeeper.Decision {
 	if c.Approval.Instructions != "" {
 		d.Sentence += " Approvers are asked: " + c.Approval.Instructions
 	}
+	d.Sentence += checklist(*c.Approval)
 	ask := c.Approval.Groups
 	if from, later := t.escalates(i); later && t.asOf.Before(from) {
 		d.Sentence += fmt.Sprintf(" From %s on it asks %s, too.", from, strings.Join(c.Approval.Escalate.Groups, ", "))

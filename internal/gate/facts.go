@@ -117,6 +117,8 @@ type Vote struct {
 
 	SignedIn lockkeeper.Moment // when the voter had last shown a credential; zero: nobody says
 	Strong   bool              // with more than a password
+
+	Answers []Answer // to the checklists of the approvals
 }
 
 // A Record says that a pipeline stage vouched for an artifact digest.

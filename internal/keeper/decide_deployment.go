@@ -183,6 +183,7 @@ type vote struct {
 	Approve    bool              `json:"approve"`
 	Digest     lockkeeper.Digest `json:"digest"` // of the ask that the voter saw
 	Comment    string            `json:"comment,omitempty"`
+	Answers    []ReviewAnswer    `json:"answers,omitempty"` // to the checklists that the voter saw
 }
 
 func (c vote) name() string {
@@ -210,6 +211,9 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 		return nil, nil, err
 	}
 	mine := w.voteOf(by, c.Approve, d.Digest, lockkeeper.ApproveDeployments, scope, now)
+	if mine.Answers, err = c.answers(d, facts.Environment); err != nil {
+		return nil, nil, err
+	}
 	ballot, err := c.takes(w, d, facts, mine, now)
 	if then, differs := gate.Under(facts, d.Terms); err != nil && differs {
 		then.Votes = w.ballots(d, then, now)
@@ -227,7 +231,7 @@ func (c vote) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, 
 	}
 	return []event{&deploymentApproved{ID: d.ID, User: by.User, Digest: d.Digest, Comment: c.Comment, Persons: mine.Persons,
 		Right: ballot.Right, Activation: mine.Activation, Role: mine.Role, BreakGlass: mine.BreakGlass, Through: mine.Through, Revision: w.Revision.Number,
-		SignedIn: mine.SignedIn, Strong: mine.Strong}}, opened{d.ID}, nil
+		SignedIn: mine.SignedIn, Strong: mine.Strong, Answers: mine.Answers}}, opened{d.ID}, nil
 }
 
 // takes says, as a ballot, how the gate of the facts takes the vote, or why it

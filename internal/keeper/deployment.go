@@ -118,6 +118,8 @@ type Vote struct {
 
 	SignedIn lockkeeper.Moment `json:"signed_in,omitzero"` // when the voter last showed a credential
 	Strong   bool              `json:"strong,omitempty"`   // with more than a password
+
+	Answers []ReviewAnswer `json:"answers,omitempty"` // to the checklist of a security review
 }
 
 // A Delegation lets one person stand in the place of another for this one ask.

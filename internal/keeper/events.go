@@ -472,6 +472,8 @@ type deploymentApproved struct {
 
 	SignedIn lockkeeper.Moment `json:"signed_in,omitzero"` // when the voter last showed a credential
 	Strong   bool              `json:"strong,omitempty"`   // with more than a password
+
+	Answers []ReviewAnswer `json:"answers,omitempty"` // to the checklist of a security review
 }
 
 func (*deploymentApproved) kind() string { return "deployment.approved" }
@@ -484,7 +486,7 @@ func (ev *deploymentApproved) apply(s *State, e Entry) error {
 func (ev *deploymentApproved) on(d *Deployment, e Entry) {
 	d.Votes = append(d.Votes, Vote{User: ev.User, Approve: true, Digest: ev.Digest, Comment: ev.Comment,
 		Persons: ev.Persons, At: e.Time, Seq: e.Seq, Right: ev.Right, Activation: ev.Activation, Role: ev.Role, BreakGlass: ev.BreakGlass, Through: ev.Through,
-		SignedIn: ev.SignedIn, Strong: ev.Strong})
+		SignedIn: ev.SignedIn, Strong: ev.Strong, Answers: ev.Answers})
 }
 
 // approvalDelegated hands a person's place over to another one, for one ask.

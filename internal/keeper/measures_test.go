@@ -366,7 +366,7 @@ func TestMovesAreBounded(t *testing.T) {
 	}
 	moved, digest := 0, c.Deployments["d-1"].Digest
 	for i := range 2*maxMoves + 40 {
-		var cmd command = vote{"d-1", true, digest, ""}
+		var cmd command = vote{Deployment: "d-1", Approve: true, Digest: digest}
 		if i%2 == 1 {
 			cmd = withdrawApproval{Deployment: "d-1"}
 		}

@@ -187,8 +187,7 @@ func (k *Keeper) OpenDeployment(ctx context.Context, job lockkeeper.Workload, ke
 
 // Vote approves or rejects the ask with the digest that the voter saw.
 func (k *Keeper) Vote(ctx context.Context, by Caller, id string, approve bool, digest lockkeeper.Digest, comment string) error {
-	_, err := do[opened](ctx, k, by, "", vote{id, approve, digest, comment})
-	return err
+	return k.Answer(ctx, by, id, ReviewBallot{Approve: approve, Digest: digest, Comment: comment})
 }
 
 // Claim re-verifies the gate and grants the lease to the job that shows handle.

@@ -39,7 +39,7 @@ func TestInvariant10(t *testing.T) {
 		try(Caller{Workload: &j}, openDeployment{ID: id, Job: j, Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")}, code)
 		for _, user := range []string{"bob", "cat"} {
 			if code == "" {
-				try(Caller{User: user}, vote{id, true, c.Deployments[id].Digest, ""}, "")
+				try(Caller{User: user}, vote{Deployment: id, Approve: true, Digest: c.Deployments[id].Digest}, "")
 			}
 		}
 	}

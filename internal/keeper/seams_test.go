@@ -152,8 +152,8 @@ func TestSeam06SeparationTrimExtension(t *testing.T) {
 			must(t, do(Caller{Workload: &job2}, openDeployment{ID: "d-1b", Job: job2, Environment: "test", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")}, at))
 		}
 		id := map[bool]string{true: "d-1b", false: "d-1"}[how == "extension"]
-		must(t, do(Caller{User: "fay"}, vote{id, true, c.Deployments[id].Digest, ""}, at))
-		if err := do(Caller{User: "bob"}, vote{id, true, c.Deployments[id].Digest, ""}, at); err == nil {
+		must(t, do(Caller{User: "fay"}, vote{Deployment: id, Approve: true, Digest: c.Deployments[id].Digest}, at))
+		if err := do(Caller{User: "bob"}, vote{Deployment: id, Approve: true, Digest: c.Deployments[id].Digest}, at); err == nil {
 			t.Errorf("%s: bob approved fay's activation, and votes beside her; approvers %v", how, c.Activations["a-1"].Approvers)
 		}
 	}

@@ -67,8 +67,8 @@ func TestDutiesOfOneDeployment(t *testing.T) {
 		must(t, do(Caller{User: "fay"}, openRequest{ID: "r-1", Role: "release-manager", Scope: "/projects/payments", For: time.Hour, Reason: "why"}))
 		must(t, do(Caller{User: "bob"}, decideRequest{Request: "r-1", Approve: true, Digest: c.Requests["r-1"].Digest}))
 		must(t, do(Caller{User: "fay"}, beginActivation{"r-1", "a-1"}))
-		must(t, do(Caller{User: test.voters[0]}, vote{"d-1", true, c.Deployments["d-1"].Digest, ""}))
-		if err := do(Caller{User: test.voters[1]}, vote{"d-1", true, c.Deployments["d-1"].Digest, ""}); codeOf(err) != test.second && (test.second != "" || err != nil) {
+		must(t, do(Caller{User: test.voters[0]}, vote{Deployment: "d-1", Approve: true, Digest: c.Deployments["d-1"].Digest}))
+		if err := do(Caller{User: test.voters[1]}, vote{Deployment: "d-1", Approve: true, Digest: c.Deployments["d-1"].Digest}); codeOf(err) != test.second && (test.second != "" || err != nil) {
 			t.Errorf("%s: the second vote: %v, want %q", test.name, err, test.second)
 		}
 		c.rules = test.release

@@ -458,7 +458,7 @@ func (s *simulation) command() (Caller, command) {
 		if d := s.core.Deployments[id]; d != nil && rapid.IntRange(0, 9).Draw(t, "right digest") > 0 {
 			digest = d.Digest
 		}
-		return Caller{User: user()}, vote{id, rapid.IntRange(0, 39).Draw(t, "reject") > 0, digest, ""}
+		return Caller{User: user()}, vote{Deployment: id, Approve: rapid.IntRange(0, 39).Draw(t, "reject") > 0, Digest: digest}
 	case 8, 9, 10, 20:
 		id := s.id()
 		j := s.claimer(id)

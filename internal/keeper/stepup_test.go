@@ -161,7 +161,7 @@ func TestVoteOfOldSignIn(t *testing.T) {
 	}
 	must(t, send(Caller{}, recordArtifacts{workload(1, "1", "10", "", "1001", "push", 1, began), []lockkeeper.Artifact{app}}, 0))
 	must(t, send(Caller{}, openDeployment{ID: "d-1", Job: workload(2, "1", "11", "production", "1001", "push", 1, began), Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: HandleDigest("h")}, 0))
-	vote := vote{"d-1", true, c.Deployments["d-1"].Digest, ""}
+	vote := vote{Deployment: "d-1", Approve: true, Digest: c.Deployments["d-1"].Digest}
 	old := session("s-old", 0, Session{Authenticated: began})
 	silent := session("s-silent", time.Minute, Session{Directory: "corp", Subject: "s-bob"})
 	want(t, send(old, vote, time.Hour+time.Second), "step_up_needed")

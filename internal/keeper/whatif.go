@@ -321,7 +321,7 @@ func repeatJob(e Entry, ev event) repetition {
 func repeatDeployment(s *State, e Entry, ev event) repetition {
 	switch ev := ev.(type) {
 	case *deploymentApproved:
-		return asked(e, vote{ev.ID, true, ev.Digest, ev.Comment}, "", ev.ID, ev.Activation)
+		return asked(e, vote{Deployment: ev.ID, Approve: true, Digest: ev.Digest, Comment: ev.Comment, Answers: ev.Answers}, "", ev.ID, ev.Activation)
 	case *approvalDelegated:
 		return asked(e, delegate{ev.ID, ev.To, ev.Comment}, "", ev.ID)
 	case *leaseRenewed:
@@ -332,7 +332,7 @@ func repeatDeployment(s *State, e Entry, ev event) repetition {
 		switch {
 		case e.By.User == "": // by the job that held it, or by the clock
 		case ev.End.Status == Rejected:
-			return asked(e, vote{ev.ID, false, ev.Digest, ev.End.Reason}, "", ev.ID)
+			return asked(e, vote{Deployment: ev.ID, Approve: false, Digest: ev.Digest, Comment: ev.End.Reason}, "", ev.ID)
 		case ev.End.Status == Cancelled:
 			return asked(e, cancelDeployment{ev.ID, ev.End.Reason}, "", ev.ID)
 		}

@@ -157,8 +157,8 @@ func TestWhatIfOtherRules(t *testing.T) {
 	h := HandleDigest("one")
 	do(Caller{Workload: &job}, openDeployment{ID: "d-1", Job: job, Environment: "production", Artifacts: []lockkeeper.Artifact{app}, Handle: h}, 0)
 	digest := s.Deployments["d-1"].Digest
-	do(Caller{User: "bob"}, vote{"d-1", true, digest, ""}, time.Minute)
-	do(Caller{User: "cat"}, vote{"d-1", true, digest, ""}, time.Minute)
+	do(Caller{User: "bob"}, vote{Deployment: "d-1", Approve: true, Digest: digest, Comment: ""}, time.Minute)
+	do(Caller{User: "cat"}, vote{Deployment: "d-1", Approve: true, Digest: digest, Comment: ""}, time.Minute)
 	do(Caller{Workload: &job}, claimLease{Deployment: "d-1", Lease: "l", Job: job, Handle: h}, 2*time.Minute)
 	do(Caller{Workload: &job}, grantToken{Deployment: "d-1", ID: "t", Job: job, Handle: h, Audience: "https://target.example"}, 2*time.Minute)
 

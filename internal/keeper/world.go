@@ -357,7 +357,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 			persons = append(persons, p)
 		}
 	}
-	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At, SignedIn: v.SignedIn, Strong: v.Strong,
+	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At, SignedIn: v.SignedIn, Strong: v.Strong, Answers: v.Answers,
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	b.Groups, b.Apart = w.askedGroups(env, v.User, now), w.apart(d, f, v)
 	for _, o := range d.Delegated {

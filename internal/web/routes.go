@@ -450,7 +450,7 @@ func (s *Server) vote(approve bool) func(context.Context, *aboutDeployment[api.V
 		if err != nil {
 			return nil, err
 		}
-		if err := s.Keeper.Vote(ctx, by, in.ID, approve, in.Body.Digest, in.Body.Comment); err != nil {
+		if err := s.Keeper.Answer(ctx, by, in.ID, ballotOf(approve, in.Body)); err != nil {
 			return nil, err
 		}
 		return s.show(ctx, by, in.ID)
@@ -558,8 +558,9 @@ func (s *Server) render(v keeper.View) api.Deployment {
 		d.Delegations = append(d.Delegations, api.Delegation{From: o.From, To: o.To, Comment: o.Comment, At: o.At})
 	}
 	for _, a := range v.Votes {
-		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong})
+		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong, Answers: answersOf(a.Answers)})
 	}
+	d.Checklist = checklistOf(s.Keeper.Checklist(v))
 	if l := v.Lease; l != nil {
 		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Limit: l.Limit, Tokens: l.Tokens, TokensTill: l.TokensTill}
 		if i, ok := s.Keeper.Rules().Catalog.Identities[lockkeeper.IdentityScope(v.Ask.Project, l.Identity)]; ok {
