@@ -84,6 +84,9 @@ type Ask struct {
 	// Detached says that the job which asks will not be the one that runs: another
 	// job of the same stage, run and attempt comes back with the ask's handle.
 	Detached bool `json:"detached,omitempty"`
+	// Plans are what the job will carry out, sorted by kind; an ask without any has the
+	// digest that it had before there were plans.
+	Plans []Plan `json:"plans,omitempty"`
 }
 
 // The actions of an ask.

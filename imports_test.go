@@ -46,7 +46,7 @@ var fences = map[string][]string{
 	"os/exec":                             {"internal/cli", "demo", "internal/lktest"},
 	"github.com/danielgtaylor/huma/v2":    {"internal/web"},
 	"github.com/spf13/cobra":              {"internal/cli"},
-	"go.yaml.in/yaml/v4":                  {"internal/catalog", "demo"},
+	"go.yaml.in/yaml/v4":                  {"internal/catalog", "internal/evidence", "demo"},
 	"github.com/go-jose/go-jose/v4":       {"internal/token", "internal/lktest", "internal/lktest/provider"},
 	"golang.org/x/crypto/argon2":          {"internal/keeper"},
 	"github.com/coreos/go-oidc/v3/oidc":   {"internal/identity", "demo"},

@@ -232,6 +232,7 @@ type OpenDeployment struct {
 	Parameters  map[string]string     `json:"parameters,omitempty"`
 	Handle      lockkeeper.Digest     `json:"handle" doc:"digest of the handle that the job made for itself"`
 	Detached    bool                  `json:"detached,omitempty" doc:"another job of the same stage and run will claim it, with the same handle"`
+	Plans       []lockkeeper.Plan     `json:"plans,omitempty" maxItems:"4" doc:"digests of the recorded plans that the job will carry out"`
 }
 
 // Approval is somebody's approval of an ask.
@@ -293,7 +294,8 @@ type Deployment struct {
 	Approvals   []Approval           `json:"approvals"`
 	Delegations []Delegation         `json:"delegations,omitempty"`
 	Gate        *lockkeeper.Decision `json:"gate,omitempty" doc:"how the gate stands now"`
-	Checklist   []ChecklistItem         `json:"checklist,omitempty" doc:"while it waits: what security reviewers must answer with yes, item by item"`
+	Plans       []PlannedFor         `json:"plans,omitempty" doc:"what stages recorded of the plans that the ask carries"`
+	Checklist   []ChecklistItem      `json:"checklist,omitempty" doc:"while it waits: what security reviewers must answer with yes, item by item"`
 	Lease       *Lease               `json:"lease,omitempty"`
 	End         *End                 `json:"end,omitempty"`
 	Seen        string               `json:"seen" doc:"give it back to wait for what differs from this"`
@@ -342,7 +344,8 @@ type Renewed struct {
 
 // Claim asks for the lease.
 type Claim struct {
-	Handle string `json:"handle" maxLength:"200"`
+	Handle string            `json:"handle" maxLength:"200"`
+	Plans  []lockkeeper.Plan `json:"plans,omitempty" maxItems:"4" doc:"as the job has them now; they must be those that the ask carries"`
 }
 
 // EndDeployment is the job's own word on how it went.

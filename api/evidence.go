@@ -7,11 +7,13 @@ type AddEvidence struct {
 	Artifacts []lockkeeper.Artifact `json:"artifacts" maxItems:"64"`
 	Record    bool                  `json:"record,omitempty" doc:"the stage vouches for the artifacts, too, as with /artifacts"`
 	Evidence  []Document            `json:"evidence" minItems:"1" maxItems:"32" doc:"all of them are taken, or none"`
+
+	Environment string `json:"environment,omitempty" maxLength:"63" doc:"that plans are for; needed for them"`
 }
 
 // A Document is one piece of evidence as a tool wrote it.
 type Document struct {
-	Kind    string `json:"kind" enum:"tests,coverage,scan,sbom,vulnerabilities,vex,attestation"`
+	Kind    string `json:"kind" enum:"tests,coverage,scan,sbom,vulnerabilities,vex,attestation,plan"`
 	Name    string `json:"name,omitempty" maxLength:"63" doc:"which of several of its kind, such as unit; default: main"`
 	Content []byte `json:"content" doc:"the document itself, as base64; at most 16 MiB"`
 }

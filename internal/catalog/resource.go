@@ -442,6 +442,7 @@ type Check struct {
 	Soft bool `json:"soft,omitempty"`
 
 	Promotion *Promotion `json:"promotion,omitempty"`
+	Plan      *PlanCheck `json:"plan,omitempty"`
 
 	Call    *CallCheck    `json:"call,omitempty"`
 	Metrics *MetricsCheck `json:"metrics,omitempty"`

@@ -131,13 +131,15 @@ func (c Check) Evidence() (Demanded, bool) {
 		return Demanded{"attestation", nil, c.Provenance.From, orDefault(c.Provenance.Age, DefaultStatementAge)}, true
 	case c.Attestation != nil:
 		return Demanded{"attestation", nil, c.Attestation.From, orDefault(c.Attestation.Age, DefaultStatementAge)}, true
+	case c.Plan != nil:
+		return Demanded{"plan", nil, c.Plan.From, orDefault(c.Plan.Age, DefaultPlanAge)}, true
 	}
 	return Demanded{}, false
 }
 
 // EvidenceKinds lists the kinds of evidence that a stage may be let bring.
 func EvidenceKinds() []string {
-	return []string{"tests", "coverage", "scan", "sbom", "vulnerabilities", "vex", "attestation"}
+	return []string{"tests", "coverage", "scan", "sbom", "vulnerabilities", "vex", "attestation", "plan"}
 }
 
 // LeastPassed is how many cases must have passed.

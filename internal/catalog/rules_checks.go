@@ -87,7 +87,7 @@ func (v *rules) check1(r *resource, at string, e *Environment, c Check) {
 	})
 	count(c.Promotion != nil, func() { v.promotion(r, at+".promotion", e, *c.Promotion) })
 	if _, evidence := c.Evidence(); evidence {
-		for _, set := range []bool{c.Tests != nil, c.Scan != nil, c.SBOM != nil, c.Vulnerabilities != nil, c.Provenance != nil, c.Attestation != nil} {
+		for _, set := range []bool{c.Tests != nil, c.Scan != nil, c.SBOM != nil, c.Vulnerabilities != nil, c.Provenance != nil, c.Attestation != nil, c.Plan != nil} {
 			if set {
 				kinds++
 			}
@@ -99,7 +99,7 @@ func (v *rules) check1(r *resource, at string, e *Environment, c Check) {
 	count(c.Change != nil, func() { v.changeCheck(r, at+".change", e, *c.Change) })
 	switch {
 	case kinds == 0:
-		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation, promotion, call, metrics or change.")
+		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation, plan, promotion, call, metrics or change.")
 	case kinds > 1:
 		v.add(r, at, "check_with_two_kinds", "The check "+name(c.Name)+" says more than one thing to check.", "Make a check of each, with a name of its own.")
 	}

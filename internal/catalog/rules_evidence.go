@@ -64,6 +64,9 @@ func (v *rules) evidenceCheck(r *resource, at string, e *Environment, c Check) {
 	case c.Attestation != nil:
 		at += ".attestation"
 		v.attestation(r, at, *c.Attestation)
+	case c.Plan != nil:
+		at += ".plan"
+		v.plan(r, at, *c.Plan)
 	}
 	if len(d.Names) > maxEvidenceNames {
 		v.bounded(r, at+".names", len(d.Names), maxEvidenceNames)

@@ -303,7 +303,8 @@ func (w *weakening) check(a, b Check) {
 	case a.Promotion != nil && b.Promotion != nil:
 		w.promotion(a.Name, *a.Promotion, *b.Promotion)
 	case a.Tests != nil && b.Tests != nil, a.Scan != nil && b.Scan != nil, a.SBOM != nil && b.SBOM != nil,
-		a.Vulnerabilities != nil && b.Vulnerabilities != nil, a.Provenance != nil && b.Provenance != nil, a.Attestation != nil && b.Attestation != nil:
+		a.Vulnerabilities != nil && b.Vulnerabilities != nil, a.Provenance != nil && b.Provenance != nil, a.Attestation != nil && b.Attestation != nil,
+		a.Plan != nil && b.Plan != nil:
 		w.evidenceCheck(a, b)
 	case a.Call != nil && b.Call != nil, a.Metrics != nil && b.Metrics != nil, a.Change != nil && b.Change != nil:
 		w.outside(a, b)

@@ -36,6 +36,8 @@ func (w *weakening) evidenceCheck(a, b Check) {
 		w.when(y.LeastLevel() < x.LeastLevel(), "the check %s asks for SLSA build level %d instead of %d", a.Name, y.LeastLevel(), x.LeastLevel())
 		w.lists("the check "+a.Name+" takes the builder %s", "the check "+a.Name+" takes every builder of its signers", x.Builders, y.Builders)
 		w.lists("the check "+a.Name+" takes the build type %s", "the check "+a.Name+" takes every build type", x.BuildTypes, y.BuildTypes)
+	case a.Plan != nil:
+		w.plan(a.Name, *a.Plan, *b.Plan)
 	case a.Attestation != nil:
 		x, y := *a.Attestation, *b.Attestation
 		w.more("the check "+a.Name+" believes the signer %s", x.Signers, y.Signers)

@@ -93,7 +93,7 @@ checks:
 ---
 {kind: Signer, name: hosted, keyless: {issuer: "https://token.example.com", subject: "https://example.com/a.yml@refs/heads/main", root: "sha256:abababababababababababababababababababababababababababababababab"}}
 ---
-{kind: Pipeline, name: facts, project: shop, provider: ci, organisation: 77, repository: 12, definition: f.yml, stages: [{name: all, evidence: [tests, coverage, scan, sbom, vulnerabilities, vex, attestation], trust: {events: [push], refs: [refs/heads/main]}}, {name: most, evidence: [tests, coverage, scan, sbom, vulnerabilities, attestation], trust: {environment: m, events: [push], refs: [refs/heads/main]}}]}
+{kind: Pipeline, name: facts, project: shop, provider: ci, organisation: 77, repository: 12, definition: f.yml, stages: [{name: all, evidence: [tests, coverage, scan, sbom, vulnerabilities, vex, attestation, plan], trust: {events: [push], refs: [refs/heads/main]}}, {name: most, evidence: [tests, coverage, scan, sbom, vulnerabilities, attestation], trust: {environment: m, events: [push], refs: [refs/heads/main]}}]}
 ---
 kind: Environment
 name: proven
@@ -106,6 +106,7 @@ checks:
   - {name: b, sbom: {least: 6, identified: 90, versioned: 91, licensed: 92, from: [facts/all], age: 26h}}
   - {name: v, vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}}
   - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
+  - {name: tf, plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}}
   - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
   - {name: c, call: {service: {url: "https://service.example.com/{parameter.x}", criteria: body.fine == true}, validity: 10m, within: 1h}}
   - {name: k, call: {service: {url: "https://service.example.com/k", criteria: body.fine == true, retry: 20s}, steady: {answers: 5, for: 4m}, within: 5h}}
@@ -389,6 +390,11 @@ func judgements() map[string]judgement {
 		"AttestationCheck.Rule":     {weaker: []edit{{"rule: predicate.ok == true, ", "", false}, {"predicate.ok == true", "predicate.ok != false", true}}},
 		"AttestationCheck.Message":  {none: forPeople, not: []edit{{"message: mm", "message: nn", true}}},
 		"AttestationCheck.From":     {weaker: []edit{{"from: [facts/all], age: 29h", "age: 29h", false}}},
+		"Check.Plan":                {weaker: []edit{{"plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}", "delay: {for: 10m}", true}}},
+		"PlanCheck.Kind":            {weaker: []edit{{"kind: terraform, destroys: 2,", "kind: helm,", true}}},
+		"PlanCheck.Destroys":        {weaker: []edit{{"destroys: 2, ", "", false}, {"destroys: 2, ", "destroys: 3, ", false}}, not: []edit{{"destroys: 2, ", "destroys: 1, ", false}}},
+		"PlanCheck.From":            {weaker: []edit{{"from: [facts/all], age: 23h", "age: 23h", false}}},
+		"PlanCheck.Age":             {weaker: []edit{{"age: 23h", "age: 24h", false}, {", age: 23h", "", false}}},
 		"AttestationCheck.Age":      {weaker: []edit{{"age: 29h", "age: 290h", false}}},
 
 		"Signer.Name": {names: another}, "Signer.Title": {none: forPeople, not: []edit{{"name: ci-key, title: t", "name: ci-key", true}}},

@@ -180,7 +180,7 @@ func (a *app) root() *cobra.Command {
 	})
 	root.AddCommand(a.directoriesCommand())
 	root.AddCommand(a.serveCommand(), a.setupCommand(), a.loginCommand(), a.logoutCommand(), a.sessionsCommand(), a.accountsCommand(),
-		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.whatCanCommand(), a.eligibleCommand(), a.activateCommand(), a.requestsCommand(), a.activationsCommand(), a.artifactCommand(), a.evidenceCommand(),
+		a.validateCommand(), a.planCommand(), a.applyCommand(), a.catalogCommand(), a.schemaCommand(), a.canCommand(), a.whoCanCommand(), a.whatCanCommand(), a.eligibleCommand(), a.activateCommand(), a.requestsCommand(), a.activationsCommand(), a.artifactCommand(), a.evidenceCommand(), a.planForCommand(),
 		a.deployCommand(), a.claimCommand(), a.tokenCommand(), a.endCommand(), a.voteCommand(true), a.voteCommand(false), a.withdrawCommand(), a.delegateCommand(), a.deploymentsCommand(),
 		a.receiptCommand(), a.keysCommand(), a.trustCommand(), a.journalCommand(), a.recoverCommand(), a.benchCommand(), a.completionCommand(), a.versionCommand())
 	root.AddCommand(a.dutiesCommand())

@@ -22,6 +22,7 @@ type deployFlags struct {
 	project, environment string
 	artifacts            []string
 	parameters           []string
+	plans                []string
 	tokenFile            string
 	handleFile           string
 	receipt              string
@@ -35,6 +36,7 @@ func (f *deployFlags) shared(c *cobra.Command) {
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the CI platform's token, where it cannot be asked for one")
 	c.Flags().StringVar(&f.handleFile, "handle-file", "", "where the deployment's handle is kept between `deploy --detach` and `claim`")
 	c.Flags().StringVar(&f.receipt, "receipt", "", "write the signed receipt to this file at the end")
+	c.Flags().StringArrayVar(&f.plans, "plan", nil, "terraform=FILE or helm=FILE of a plan that plan-for recorded and the command carries out, read anew at the claim; may be given for each kind")
 	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait for the gate; 0: as long as the ask may wait")
 }
 
@@ -141,6 +143,11 @@ func (a *app) deploy(ctx context.Context, f deployFlags, command []string) error
 		}
 		ask.Artifacts = append(ask.Artifacts, artifact)
 	}
+	plans, err := plansOf(f.plans)
+	if err != nil {
+		return err
+	}
+	ask.Plans = plans
 	for _, s := range f.parameters {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok {
@@ -263,7 +270,7 @@ func (d *driver) run(ctx context.Context, command []string) error {
 		// Nobody but this job has the handle, unless a file keeps it for another.
 		// A refusal that could mend leaves no ask behind that would take others' turn.
 		code := lockkeeper.RefusalOf(err)
-		if !d.later && code != nil && (code.Code == "interrupted" || code.Code == "gave_up_waiting" || code.Kind == lockkeeper.Forbidden && code.Decision != nil) {
+		if !d.later && code != nil && (code.Code == "interrupted" || code.Code == "gave_up_waiting" || code.Code == "plan_differs" || code.Kind == lockkeeper.Forbidden && code.Decision != nil) {
 			d.cancel(code.Sentence)
 		}
 		return err
@@ -302,7 +309,11 @@ func (d *driver) await(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return client.Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/claim", api.Claim{Handle: d.handle}, &claimed)
+			plans, err := plansOf(d.flags.plans) // as they are now, and not as they were at the ask
+			if err != nil {
+				return err
+			}
+			return client.Call(ctx, "POST", "/deployments/"+pathEscape(d.id)+"/claim", api.Claim{Handle: d.handle, Plans: plans}, &claimed)
 		})
 		if err == nil {
 			d.lease = *claimed.Lease

@@ -232,6 +232,7 @@ func printAsk(w io.Writer, d api.Deployment) {
 	for _, i := range d.Initiators {
 		fmt.Fprintf(w, "  started   by %s (account %s)\n", printable(i.Name), i.Account)
 	}
+	printPlans(w, d.Plans)
 	for _, q := range d.Checklist {
 		fmt.Fprintf(w, "  asks      %s: %s\n", q.Item, printable(q.Ask))
 	}

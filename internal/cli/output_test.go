@@ -18,6 +18,7 @@ import (
 var wrong = map[string][]string{
 	"accounts challenge": {}, "accounts enrol": {"--user", "bob", "--code", "lki_x"}, "accounts invite": {"bob"}, "accounts prove": {"--challenge", "c-x"},
 	"apply": {"NOTHING"}, "approve": {"d-x"}, "artifact digest": {"app=NOTHING"}, "artifact record": {"app=sha256:" + strings.Repeat("0", 64)},
+	"plan-for":     {"--environment", "test", "--artifact", "app=sha256:" + strings.Repeat("0", 64), "terraform=NOTHING"},
 	"evidence add": {"tests=NOTHING", "--artifact", "app=sha256:" + strings.Repeat("0", 64)}, "evidence list": {"--project", "nothing"}, "evidence read": {"tests=NOTHING"},
 	"holds list": {},
 	"bench can":  {"--user", "bob"}, "bench exchange": {"d-x", "--handle-file", "NOTHING/h"}, "can": {"bob", "deployments/approve", "/"},

@@ -20,7 +20,7 @@ const (
 
 // Kinds lists every kind of evidence.
 func Kinds() []Kind {
-	return []Kind{Tests, Coverage, Scan, SBOM, Vulnerabilities, VEX, Attestation}
+	return []Kind{Tests, Coverage, Scan, SBOM, Vulnerabilities, VEX, Attestation, Plan}
 }
 
 // Bounds of what is read. Whatever exceeds one is refused, never cut.
@@ -55,6 +55,7 @@ type Summary struct {
 	Vulnerabilities *Report      `json:"vulnerabilities,omitempty"`
 	Statements      []Statement  `json:"statements,omitempty"`
 	Attestation     *Attested    `json:"attestation,omitempty"`
+	Plan            *Planned     `json:"plan,omitempty"`
 }
 
 // TestResults counts the cases of a JUnit document, as its cases say and not its

@@ -22,6 +22,8 @@ func (s Summary) Line() string {
 			n[f.Severity]++
 		}
 		return fmt.Sprintf("%d findings: %d critical, %d high, %d medium, %d low, %d not rated", len(s.Vulnerabilities.Findings), n[Critical], n[High], n[Medium], n[Low], n[Unknown])
+	case s.Plan != nil:
+		return s.Plan.line()
 	case s.Attestation != nil:
 		a := s.Attestation
 		by := "nobody"

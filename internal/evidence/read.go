@@ -64,6 +64,7 @@ var readers = map[Kind]func([]byte, []Signer) (Summary, error){
 	Vulnerabilities: unsigned(readVulnerabilities),
 	VEX:             unsigned(readVEX),
 	Attestation:     readAttestation,
+	Plan:            unsigned(readPlan),
 }
 
 func unsigned(f func([]byte) (Summary, error)) func([]byte, []Signer) (Summary, error) {

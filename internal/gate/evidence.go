@@ -30,6 +30,8 @@ type Evidence struct {
 	// Held says which open incident stops whoever brought it, so that it lets nothing
 	// through, and holds up what it held up before; "": none.
 	Held string `json:"-"`
+
+	Environment string `json:"environment,omitempty"` // that a plan is for
 }
 
 // made is from when on a piece ages: when its document was made, if that says so
@@ -71,7 +73,7 @@ func evidenceCheck(f Facts, c catalog.Check, now lockkeeper.Moment) lockkeeper.D
 	s := search{f: f, c: c, now: now}
 	s.want, _ = c.Evidence()
 	signed := c.Provenance != nil || c.Attestation != nil
-	if f.askedBefore(c.Name) && !signed {
+	if f.askedBefore(c.Name) && !signed && c.Plan == nil { // what a plan is for changes under it
 		return passed(c, "not_asked_of_"+f.Ask.Action, "These artifacts were deployed here with success before; %s were asked for then.", s.want.Kind)
 	}
 	s.ageless = f.again() && signed || !f.Released.IsZero()
@@ -103,6 +105,8 @@ func (s search) judge(a lockkeeper.Artifact) lockkeeper.Decision {
 		return s.newest(a, func(e Evidence) string { return s.vulnerable(a, *s.c.Vulnerabilities, e) })
 	case s.c.Provenance != nil:
 		return s.any(a, evidence.Attestation, func(e Evidence) (string, bool) { return s.built(*s.c.Provenance, e) })
+	case s.c.Plan != nil:
+		return s.planned(a, *s.c.Plan)
 	}
 	return s.any(a, evidence.Attestation, func(e Evidence) (string, bool) { return s.attested(*s.c.Attestation, e) })
 }
@@ -146,7 +150,7 @@ func (s search) counts(e Evidence, a lockkeeper.Artifact, kind evidence.Kind) bo
 		return false // in production nobody vouches for himself
 	}
 	switch kind {
-	case evidence.Tests, evidence.Coverage, evidence.Scan:
+	case evidence.Tests, evidence.Coverage, evidence.Scan, evidence.Plan:
 		return e.Repository == s.f.Ask.Repository && e.Commit == s.f.Ask.Commit
 	}
 	return true
@@ -271,8 +275,11 @@ func (s search) any(a lockkeeper.Artifact, kind evidence.Kind, against func(Evid
 }
 
 func (s search) code() string {
-	if s.c.Provenance != nil {
+	switch {
+	case s.c.Provenance != nil:
 		return "provenance"
+	case s.c.Plan != nil:
+		return "plan"
 	}
 	return "attestation"
 }

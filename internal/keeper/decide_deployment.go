@@ -21,6 +21,7 @@ type openDeployment struct {
 	Parameters  map[string]string     `json:"parameters,omitempty"`
 	Handle      lockkeeper.Digest     `json:"handle"`
 	Detached    bool                  `json:"detached,omitempty"`
+	Plans       []lockkeeper.Plan     `json:"plans,omitempty"`
 }
 
 func (c openDeployment) name() string { return "deployment.open" }
@@ -107,6 +108,10 @@ func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
 	if err := lockkeeper.CheckParameters(c.Parameters); err != nil {
 		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("parameters_malformed", "%v.", err)
 	}
+	plans, err := lockkeeper.NewPlans(c.Plans)
+	if err != nil {
+		return lockkeeper.Ask{}, lockkeeper.Invalid.Errorf("plans_malformed", "%v.", err).WithNext("Name a plan of each kind once: --plan terraform=plan.json")
+	}
 	pipeline, stage, err := w.stageOf(c.Job)
 	if err != nil {
 		return lockkeeper.Ask{}, err
@@ -130,7 +135,7 @@ func (w *world) askOf(c openDeployment) (lockkeeper.Ask, error) {
 		Pipeline: pipeline.Name, Stage: stage.Name, Provider: j.Provider, Repository: j.Repository.Value, Run: j.Run.Value,
 		Attempt: j.Attempt, Ref: j.Ref.Value, Commit: j.Commit.Value,
 		Definition: lockkeeper.Definition{Path: j.DefinitionPath.Value, Ref: j.DefinitionRef.Value, Commit: j.DefinitionCommit.Value},
-		Artifacts:  artifacts, Parameters: c.Parameters, Detached: c.Detached}, nil
+		Artifacts:  artifacts, Parameters: c.Parameters, Detached: c.Detached, Plans: plans}, nil
 }
 
 // stageOf is the one stage that a workload is of, or a refusal with every

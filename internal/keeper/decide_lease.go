@@ -15,6 +15,7 @@ type claimLease struct {
 	Lease      string              `json:"-"`
 	Job        lockkeeper.Workload `json:"-"`
 	Handle     lockkeeper.Digest   `json:"handle"`
+	Plans      []lockkeeper.Plan   `json:"plans,omitempty"` // as the job has them now
 }
 
 func (c claimLease) name() string  { return "lease.claim" }
@@ -35,6 +36,9 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 		return nil, nil, err
 	}
 	if err := w.rightWay(d); err != nil {
+		return nil, nil, err
+	}
+	if err := c.samePlans(d.Ask); err != nil {
 		return nil, nil, err
 	}
 	if d.Status == Running {

@@ -40,6 +40,8 @@ type AddEvidence struct {
 	Artifacts []lockkeeper.Artifact
 	Record    bool // the stage vouches for the artifacts, too
 	Pieces    []Piece
+	// Environment is what plans are for, of the job's project; other pieces are for any.
+	Environment string
 }
 
 // AddEvidence reads documents and records what they say about artifacts, all of them
@@ -48,7 +50,7 @@ func (k *Keeper) AddEvidence(ctx context.Context, job lockkeeper.Workload, key s
 	if len(in.Pieces) == 0 || len(in.Pieces) > maxPieces {
 		return EvidenceAdded{}, lockkeeper.Invalid.Errorf("evidence_count", "%d documents were brought; 1 to %d are taken at once.", len(in.Pieces), maxPieces)
 	}
-	cmd := addEvidence{Job: job, Artifacts: in.Artifacts, Record: in.Record}
+	cmd := addEvidence{Job: job, Artifacts: in.Artifacts, Record: in.Record, Environment: in.Environment}
 	for _, p := range in.Pieces {
 		cmd.Pieces = append(cmd.Pieces, readPiece{Summary: evidence.Summary{Kind: p.Kind}})
 	}
@@ -139,6 +141,8 @@ type addEvidence struct {
 	Artifacts []lockkeeper.Artifact `json:"artifacts"`
 	Record    bool                  `json:"record,omitempty"`
 	Pieces    []readPiece           `json:"pieces"`
+
+	Environment string `json:"environment,omitempty"`
 }
 
 func (c addEvidence) name() string  { return "evidence.add" }
@@ -176,6 +180,10 @@ func (c addEvidence) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 		if err != nil {
 			return nil, nil, err
 		}
+		environment, err := c.planFor(w, said.Project, p)
+		if err != nil {
+			return nil, nil, err
+		}
 		weight, err := marshal([]any{p.Summary, artifacts})
 		if err != nil {
 			return nil, nil, err
@@ -186,7 +194,7 @@ func (c addEvidence) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 		}
 		events = append(events, &evidenceAdded{ID: p.ID, Project: said.Project, Pipeline: said.Pipeline, Stage: said.Stage, Repository: said.Repository, Commit: said.Commit,
 			Run: said.Run, Artifacts: artifacts, Name: p.Name, Summary: p.Summary, Content: p.Content, Size: p.Size, Weight: len(weight),
-			Token: said.Token, TokenExpires: said.TokenExpires, Job: said.Job, Initiator: said.Initiator, Others: said.Others, Revision: said.Revision})
+			Token: said.Token, TokenExpires: said.TokenExpires, Job: said.Job, Initiator: said.Initiator, Others: said.Others, Revision: said.Revision, Environment: environment})
 		added := events[len(events)-1].(*evidenceAdded).piece(now)
 		added.Summary = evidence.Summary{}
 		out.Evidence = append(out.Evidence, added)
@@ -258,6 +266,8 @@ type evidenceAdded struct {
 	Initiator    Origin                `json:"initiator,omitzero"`
 	Others       []Origin              `json:"others,omitempty"`
 	Revision     int                   `json:"revision"`
+
+	Environment string `json:"environment,omitempty"` // that a plan is for
 }
 
 func (*evidenceAdded) kind() string { return "evidence.added" }
@@ -271,7 +281,7 @@ func (ev *evidenceAdded) subjects() []string {
 
 func (ev *evidenceAdded) piece(at lockkeeper.Moment) gate.Evidence {
 	return gate.Evidence{ID: ev.ID, Name: ev.Name, Artifacts: ev.Artifacts, Summary: ev.Summary, Content: ev.Content, Pipeline: ev.Pipeline, Stage: ev.Stage,
-		Repository: ev.Repository, Commit: ev.Commit, Run: ev.Run, At: at}
+		Repository: ev.Repository, Commit: ev.Commit, Run: ev.Run, At: at, Environment: ev.Environment}
 }
 
 func (ev *evidenceAdded) apply(s *State, e Entry) error {

@@ -172,6 +172,7 @@ type OpenDeployment struct {
 	Parameters  map[string]string
 	Handle      lockkeeper.Digest // HandleDigest of the secret that the job made
 	Detached    bool              // another job of the same stage and run will claim it, with the same handle
+	Plans       []lockkeeper.Plan // that the job will carry out
 }
 
 // Open opens a deployment for the stage that the job is of, and returns its id.
@@ -181,7 +182,7 @@ func (k *Keeper) OpenDeployment(ctx context.Context, job lockkeeper.Workload, ke
 		return "", lockkeeper.Invalid.Errorf("handle_malformed", "The handle's digest is malformed: %v.", err).WithField("handle")
 	}
 	answer, err := do[opened](ctx, k, Caller{Workload: &job}, key, openDeployment{ID: newID("d"), Job: job, Action: o.Action, Project: o.Project,
-		Environment: o.Environment, Artifacts: o.Artifacts, Parameters: o.Parameters, Handle: o.Handle, Detached: o.Detached})
+		Environment: o.Environment, Artifacts: o.Artifacts, Parameters: o.Parameters, Handle: o.Handle, Detached: o.Detached, Plans: o.Plans})
 	return answer.ID, err
 }
 
@@ -190,11 +191,12 @@ func (k *Keeper) Vote(ctx context.Context, by Caller, id string, approve bool, d
 	return k.Answer(ctx, by, id, ReviewBallot{Approve: approve, Digest: digest, Comment: comment})
 }
 
-// Claim re-verifies the gate and grants the lease to the job that shows handle.
+// Claim re-verifies the gate and grants the lease to the job that shows handle, and
+// the plans that were approved, as it has them now.
 // It refuses with Conflict while the gate waits, and the refusal's decision says
 // for what.
-func (k *Keeper) Claim(ctx context.Context, job lockkeeper.Workload, id, handle string) error {
-	_, err := do[opened](ctx, k, Caller{Workload: &job}, "", claimLease{Deployment: id, Lease: newID("l"), Job: job, Handle: HandleDigest(handle)})
+func (k *Keeper) Claim(ctx context.Context, job lockkeeper.Workload, id, handle string, plans ...lockkeeper.Plan) error {
+	_, err := do[opened](ctx, k, Caller{Workload: &job}, "", claimLease{Deployment: id, Lease: newID("l"), Job: job, Handle: HandleDigest(handle), Plans: plans})
 	return err
 }
 

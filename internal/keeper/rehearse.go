@@ -64,7 +64,7 @@ func (k *Keeper) Rehearse(job lockkeeper.Workload, o OpenDeployment) (Rehearsal,
 	defer k.mu.RUnlock()
 	w := world{State: k.state, rules: k.rules}
 	return w.rehearse(openDeployment{ID: rehearsed, Job: job, Action: o.Action, Project: o.Project, Environment: o.Environment,
-		Artifacts: o.Artifacts, Parameters: o.Parameters, Detached: o.Detached}, now)
+		Artifacts: o.Artifacts, Parameters: o.Parameters, Detached: o.Detached, Plans: o.Plans}, now)
 }
 
 // rehearsed is the id of what is not opened. No deployment gets it: ids are random.

@@ -283,7 +283,7 @@ type repetition struct {
 func repeat(s *State, e Entry, ev event) repetition {
 	switch ev := ev.(type) {
 	case *artifactRecorded, *deploymentOpened, *leaseGranted, *tokenGranted:
-		return repeatJob(e, ev)
+		return repeatJob(s, e, ev)
 	case *requestOpened, *requestApproved, *requestClosed, *activationBegun, *activationExtended, *tokenIssued:
 		return repeatActivation(s, e, ev)
 	case *refusalMade:
@@ -299,7 +299,7 @@ func asked(e Entry, cmd command, makes string, rests ...string) repetition {
 	return repetition{decide: func(w *world) ([]event, any, error) { return cmd.decide(w, e.By, e.Time) }, makes: makes, rests: append(rests, makes)}
 }
 
-func repeatJob(e Entry, ev event) repetition {
+func repeatJob(s *State, e Entry, ev event) repetition {
 	if e.By.Workload == nil {
 		return repetition{unknowable: "caller"}
 	}
@@ -309,9 +309,13 @@ func repeatJob(e Entry, ev event) repetition {
 		return asked(e, recordArtifacts{job, ev.Artifacts}, "")
 	case *deploymentOpened:
 		return asked(e, openDeployment{ID: ev.ID, Job: job, Action: ev.Ask.Action, Project: ev.Ask.Project, Environment: ev.Ask.Environment,
-			Artifacts: ev.Ask.Artifacts, Parameters: ev.Ask.Parameters, Handle: ev.Handle, Detached: ev.Ask.Detached}, ev.ID)
+			Artifacts: ev.Ask.Artifacts, Parameters: ev.Ask.Parameters, Handle: ev.Handle, Detached: ev.Ask.Detached, Plans: ev.Ask.Plans}, ev.ID)
 	case *leaseGranted:
-		return asked(e, claimLease{Deployment: ev.Deployment, Lease: ev.Lease, Job: job, Handle: ev.Handle}, ev.Deployment)
+		claim := claimLease{Deployment: ev.Deployment, Lease: ev.Lease, Job: job, Handle: ev.Handle}
+		if d := s.Deployments[ev.Deployment]; d != nil {
+			claim.Plans = d.Ask.Plans
+		}
+		return asked(e, claim, ev.Deployment)
 	case *tokenGranted:
 		return asked(e, grantToken{Deployment: ev.Deployment, ID: ev.ID, Job: job, Handle: ev.Handle, Audience: ev.Audience}, "", ev.Deployment)
 	}

@@ -19,7 +19,7 @@ func (s *Server) addEvidence(ctx context.Context, in *keyed[api.AddEvidence]) (*
 	if err != nil {
 		return nil, err
 	}
-	ask := keeper.AddEvidence{Artifacts: in.Body.Artifacts, Record: in.Body.Record}
+	ask := keeper.AddEvidence{Artifacts: in.Body.Artifacts, Record: in.Body.Record, Environment: in.Body.Environment}
 	for _, d := range in.Body.Evidence {
 		ask.Pieces = append(ask.Pieces, keeper.Piece{Kind: keeper.EvidenceKind(d.Kind), Name: d.Name, Content: d.Content})
 	}

@@ -462,7 +462,7 @@ func (s *Server) claim(ctx context.Context, in *aboutByJob[api.Claim]) (*reply[a
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Keeper.Claim(ctx, job, in.ID, in.Body.Handle); err != nil {
+	if err := s.Keeper.Claim(ctx, job, in.ID, in.Body.Handle, in.Body.Plans...); err != nil {
 		return nil, err
 	}
 	return s.show(ctx, keeper.Caller{Holder: in.ID}, in.ID)
@@ -560,6 +560,7 @@ func (s *Server) render(v keeper.View) api.Deployment {
 	for _, a := range v.Votes {
 		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong, Answers: answersOf(a.Answers)})
 	}
+	d.Plans = plansOf(s.Keeper.Plans(v))
 	d.Checklist = checklistOf(s.Keeper.Checklist(v))
 	if l := v.Lease; l != nil {
 		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Limit: l.Limit, Tokens: l.Tokens, TokensTill: l.TokensTill}
