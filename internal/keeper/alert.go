@@ -26,7 +26,7 @@ type Alert struct {
 // The kinds of alert, and how severe each is.
 var alertKinds = map[string]string{
 	"assigned_outside": "high", "changed_outside": "high", "left_over": "high",
-	"administrators_many": "high", "quorum_missing": "high", "persons_many": "high", "runs_other": "high",
+	"administrators_many": "high", "quorum_missing": "high", "persons_many": "high", "runs_other": "high", "evidence_outdated": "high",
 	"unused": "medium", "stale_account": "medium", "standing_privileged": "medium",
 	"activated_often": "low", "duplicate": "low", "empty_group": "low",
 
@@ -102,6 +102,7 @@ func (k *Keeper) alerts(ctx context.Context, t Thresholds) ([]Alert, error) {
 	w.structure()
 	w.outside()
 	k.strangers(w)
+	k.outdated(w)
 	w.channels()
 	if err := k.activatedOften(ctx, w, t); err != nil {
 		return nil, err

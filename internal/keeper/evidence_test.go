@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -194,6 +195,30 @@ func TestEvidence(t *testing.T) {
 	must(t, add(job(""), false, Piece{Kind: evidence.Attestation, Content: rotated.provenance(app, headOf)}))
 	if got := claim(w, id); got != "<nil>" {
 		t.Errorf("the claim: %s", got)
+	}
+	// What stands there is judged on: a key that is taken out is an alert, until it is signed anew.
+	outdated := func() []Alert {
+		list, err := k.Alerts(ctx, Caller{User: "dora"}, Thresholds{})
+		must(t, err)
+		return slices.DeleteFunc(list, func(a Alert) bool { return a.Kind != "evidence_outdated" })
+	}
+	if a := outdated(); len(a) != 0 {
+		t.Fatalf("nothing has changed: %+v", a)
+	}
+	last := newSigningKey(t)
+	revision, _ = k.Revision()
+	_, err = k.Apply(ctx, Caller{User: "dora"}, readRules(t, provenRules(last.pem)), revision.Number, "rotate again")
+	must(t, err)
+	if a := outdated(); len(a) != 1 || a[0].Subject != "/projects/payments/environments/test" || !strings.Contains(a[0].Sentence, id) || !strings.Contains(a[0].Evidence[0], "provenance_bad") {
+		t.Errorf("the key is believed no more: %+v", a)
+	}
+	must(t, add(job(""), false, Piece{Kind: evidence.Attestation, Content: last.provenance(app, headOf)}))
+	if a := outdated(); len(a) != 0 {
+		t.Errorf("it is signed anew: %+v", a)
+	}
+	passed.Add(int64(366 * 24 * time.Hour))
+	if a := outdated(); len(a) != 1 || !strings.Contains(a[0].Evidence[0], "evidence_stale") {
+		t.Errorf("it has grown old: %+v", a)
 	}
 }
 
