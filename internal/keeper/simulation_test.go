@@ -598,7 +598,7 @@ func (s *simulation) check(out step) {
 func TestSimulation(t *testing.T) {
 	all := laws(t)
 	total := map[string]int{}
-	rapid.Check(t, func(rt *rapid.T) {
+	untilSeen(t, total, []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true", "artifact_stale", "gate.moved", "flapped"}, func(rt *rapid.T) {
 		s := &simulation{t: rt, core: &core{world: world{State: newState(), rules: all[0].rules, spelled: map[string]spelling{}}}, mirror: newState(), laws: all, now: began, outcome: map[string]int{},
 			reader: &reader{law: all[0], deployments: map[string]*seen{}, unproven: map[string]bool{"eve": true}, tokens: map[lockkeeper.Digest]string{}, good: map[string]bool{}}}
 		first := step{}
@@ -625,11 +625,6 @@ func TestSimulation(t *testing.T) {
 			total[k] += n
 		}
 	})
-	for _, must := range []string{"deployment.open true", "deployment.open false", "deployment.approve true", "lease.claim true", "lease.claim false", "token.grant true", "token.grant false", "deployment.end true", "lease.renew true", "lease.renew false", "approval.delegate true", "approval.delegate false", "approval.withdraw true", "lease.revoke false", "state.record true", "artifact_stale", "gate.moved", "flapped"} {
-		if total[must] == 0 {
-			t.Errorf("the simulation never saw: %s (it saw %v)", must, total)
-		}
-	}
 	t.Log(total)
 }
 
