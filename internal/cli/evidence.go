@@ -155,8 +155,11 @@ func (a *app) evidenceReadCommand() *cobra.Command {
 					return err
 				}
 				one, err := evidence.Read(evidence.Kind(d.Kind), d.Content, signers)
+				if r := lockkeeper.RefusalOf(err); r != nil {
+					return r.WithField(strings.TrimSuffix(s+": "+r.Field, ": "))
+				}
 				if err != nil {
-					return fmt.Errorf("%s: %w", s, err)
+					return err
 				}
 				out = append(out, one)
 			}

@@ -3,6 +3,7 @@ package keeper
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -69,6 +70,9 @@ func (k *Keeper) AddEvidence(ctx context.Context, job lockkeeper.Workload, key s
 	k.mu.RUnlock()
 	for i, p := range in.Pieces {
 		s, err := evidence.Read(p.Kind, p.Content, signers)
+		if r := lockkeeper.RefusalOf(err); r != nil { // of which of them
+			return EvidenceAdded{}, r.WithField(fmt.Sprintf("%s:%s: %s", p.Kind, cmp.Or(p.Name, defaultEvidence), r.Field))
+		}
 		if err != nil {
 			return EvidenceAdded{}, err
 		}
