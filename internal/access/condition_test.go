@@ -17,7 +17,7 @@ import (
 // the reference at every moment of the world up to it.
 func TestConditionsInTime(t *testing.T) {
 	ends, horizons := 0, 0
-	one := func(t *rapid.T) {
+	lively(t, func() bool { return ends >= 20 }, func(t *rapid.T) {
 		w := drawWorld(t)
 		for name, a := range w.c.Assignments { // times of minutes and not of milliseconds
 			stretch := func(m lockkeeper.Moment) lockkeeper.Moment {
@@ -42,13 +42,8 @@ func TestConditionsInTime(t *testing.T) {
 				}
 			}
 		}
-	}
-	for range 10 { // until what is rare has come, too
-		if rapid.Check(t, one); ends >= 20 && horizons > 0 {
-			return
-		}
-	}
-	if !t.Failed() {
+	})
+	if !t.Failed() && ends < 20 {
 		t.Errorf("%d passes ended and %d went to the horizon: too dull", ends, horizons)
 	}
 }

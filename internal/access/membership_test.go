@@ -16,7 +16,7 @@ import (
 // members that are believed, and for the denies with all of them.
 func TestSaidMembership(t *testing.T) {
 	stale := 0 // questions that only an old membership in a denied group decides
-	rapid.Check(t, func(t *rapid.T) {
+	lively(t, func() bool { return !(stale < 3) }, func(t *rapid.T) {
 		w := drawWorld(t)
 		if len(w.groups) == 0 {
 			return

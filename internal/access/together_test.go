@@ -18,7 +18,7 @@ import (
 // is not, does not, at any place.
 func TestHeldTogether(t *testing.T) {
 	some, none := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	lively(t, func() bool { return !(some < 30 || none < 30) }, func(t *rapid.T) {
 		w := drawWorld(t)
 		for name, u := range w.c.Users {
 			if rapid.Bool().Draw(t, "same person") {
