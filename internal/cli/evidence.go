@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -32,13 +33,6 @@ func (a *app) evidenceAddCommand() *cobra.Command {
 		Long:    "Brings what documents say about artifacts, all of them or none. The stage must be one that the catalog lets\nbring it: evidence: [tests, …].\n\n" + kindsOfEvidence,
 		RunE: func(c *cobra.Command, args []string) error {
 			body := api.AddEvidence{Record: record}
-			for _, s := range artifacts {
-				x, err := artifactOf(s)
-				if err != nil {
-					return err
-				}
-				body.Artifacts = append(body.Artifacts, x)
-			}
 			for _, s := range args {
 				d, err := documentOf(s)
 				if err != nil {
@@ -46,16 +40,7 @@ func (a *app) evidenceAddCommand() *cobra.Command {
 				}
 				body.Evidence = append(body.Evidence, d)
 			}
-			ci := ciPlatform{app: a, file: tokenFile}
-			key := randomText()
-			var r api.EvidenceAdded
-			err := retry(c.Context(), func() error {
-				client, err := ci.client(c.Context())
-				if err != nil {
-					return err
-				}
-				return client.Call(c.Context(), "POST", "/evidence", body, &r, "Idempotency-Key", key)
-			})
+			r, err := a.bring(c.Context(), tokenFile, artifacts, body)
 			if err != nil {
 				return err
 			}
@@ -72,6 +57,26 @@ func (a *app) evidenceAddCommand() *cobra.Command {
 		panic(err)
 	}
 	return c
+}
+
+// bring sends documents about artifacts, with the token of the job that runs this.
+func (a *app) bring(ctx context.Context, tokenFile string, artifacts []string, body api.AddEvidence) (api.EvidenceAdded, error) {
+	var r api.EvidenceAdded
+	list, err := artifactsOf(artifacts)
+	if err != nil {
+		return r, err
+	}
+	body.Artifacts = list.Artifacts
+	ci := ciPlatform{app: a, file: tokenFile}
+	key := randomText()
+	err = retry(ctx, func() error {
+		client, err := ci.client(ctx)
+		if err != nil {
+			return err
+		}
+		return client.Call(ctx, "POST", "/evidence", body, &r, "Idempotency-Key", key)
+	})
+	return r, err
 }
 
 func namesOf(list []lockkeeper.Artifact) string {

@@ -23,13 +23,6 @@ func (a *app) planForCommand() *cobra.Command {
 		Long:    "Records plans for an environment and the commit of this run, for approvers to see while no runner waits. The stage\nmust be one that the catalog lets bring them: evidence: [plan]. An ask carries them with deploy --plan.\n\n" + planHelp,
 		RunE: func(c *cobra.Command, args []string) error {
 			body := api.AddEvidence{Environment: environment}
-			for _, s := range artifacts {
-				x, err := artifactOf(s)
-				if err != nil {
-					return err
-				}
-				body.Artifacts = append(body.Artifacts, x)
-			}
 			for _, s := range args {
 				kind, content, err := planFile(s)
 				if err != nil {
@@ -37,16 +30,7 @@ func (a *app) planForCommand() *cobra.Command {
 				}
 				body.Evidence = append(body.Evidence, api.Document{Kind: string(evidence.Plan), Name: kind, Content: content})
 			}
-			ci := ciPlatform{app: a, file: tokenFile}
-			key := randomText()
-			var r api.EvidenceAdded
-			err := retry(c.Context(), func() error {
-				client, err := ci.client(c.Context())
-				if err != nil {
-					return err
-				}
-				return client.Call(c.Context(), "POST", "/evidence", body, &r, "Idempotency-Key", key)
-			})
+			r, err := a.bring(c.Context(), tokenFile, artifacts, body)
 			if err != nil {
 				return err
 			}
