@@ -10,6 +10,7 @@ import (
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
 	"github.com/lockkeeper/lockkeeper/internal/token"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // The types of a receipt: an in-toto Statement v1 in a DSSE envelope.
@@ -163,6 +164,23 @@ func revisionAt(entries []Entry) int {
 	return revision
 }
 
+// open opens an envelope that the receipt key signed, and gives the in-toto statement in
+// it, with what the journal's checkpoints are verified with.
+func (t Trust) open(what string, envelope []byte, bad func(format string, args ...any) error) (note.Verifier, []byte, error) {
+	verifier, err := t.Verifier()
+	if err != nil {
+		return nil, nil, err
+	}
+	payloadType, payload, err := token.OpenEnvelope(envelope, t.ReceiptKey)
+	if err != nil {
+		return nil, nil, bad("The %s is not signed by this server's receipt key: %v.", what, err)
+	}
+	if payloadType != envelopePayload {
+		return nil, nil, bad("The envelope holds %.60q, not an in-toto statement.", payloadType)
+	}
+	return verifier, payload, nil
+}
+
 // VerifyReceipt checks a receipt without any server: the envelope's signature,
 // the place of every entry in the journal under its signed checkpoint, that the
 // ask has the digest that was approved, and that everything the receipt says
@@ -171,16 +189,9 @@ func VerifyReceipt(envelope []byte, t Trust) (Statement, error) {
 	bad := func(format string, args ...any) error {
 		return lockkeeper.Invalid.Errorf("receipt_invalid", format, args...).WithNext("Do not believe this receipt; fetch it again from the server that made it.")
 	}
-	verifier, err := t.Verifier()
+	verifier, payload, err := t.open("receipt", envelope, bad)
 	if err != nil {
 		return Statement{}, err
-	}
-	payloadType, payload, err := token.OpenEnvelope(envelope, t.ReceiptKey)
-	if err != nil {
-		return Statement{}, bad("The receipt is not signed by this server's receipt key: %v.", err)
-	}
-	if payloadType != envelopePayload {
-		return Statement{}, bad("The envelope holds %.60q, not an in-toto statement.", payloadType)
 	}
 	var s Statement
 	if err := unmarshalStrict(payload, &s); err != nil || s.Type != statementType || s.PredicateType != receiptType {

@@ -233,16 +233,9 @@ func VerifySummary(envelope []byte, t Trust) (SummaryStatement, error) {
 	bad := func(format string, args ...any) error {
 		return lockkeeper.Invalid.Errorf("summary_invalid", format, args...).WithNext("Do not believe this summary; fetch it again from the server that made it.")
 	}
-	verifier, err := t.Verifier()
+	verifier, payload, err := t.open("summary", envelope, bad)
 	if err != nil {
 		return SummaryStatement{}, err
-	}
-	payloadType, payload, err := token.OpenEnvelope(envelope, t.ReceiptKey)
-	if err != nil {
-		return SummaryStatement{}, bad("The summary is not signed by this server's receipt key: %v.", err)
-	}
-	if payloadType != envelopePayload {
-		return SummaryStatement{}, bad("The envelope holds %.60q, not an in-toto statement.", payloadType)
 	}
 	var s SummaryStatement
 	if err := unmarshalStrict(payload, &s); err != nil || s.Type != statementType || s.PredicateType != summaryType {
