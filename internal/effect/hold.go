@@ -31,10 +31,10 @@ type HoldWorker struct {
 	secrets secrets
 	working sync.WaitGroup
 	mu      sync.Mutex
-	github  map[string]*forge.GitHub // by provider and what the catalog says of it
-	busy    map[string]bool          // by hold
-	again   map[string]time.Time     // by hold and verb
-	said    map[string][]string      // status lines, by hold
+	clients map[string]client    // by provider
+	busy    map[string]bool      // by hold
+	again   map[string]time.Time // by hold and verb
+	said    map[string][]string  // status lines, by hold
 }
 
 // Bounds of a HoldWorker.
@@ -52,7 +52,7 @@ func NewHoldWorker(k *keeper.Keeper, folder string, log *slog.Logger) *HoldWorke
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &HoldWorker{Keeper: k, Log: log, secrets: secrets{folder}, github: map[string]*forge.GitHub{}, busy: map[string]bool{}, again: map[string]time.Time{}, said: map[string][]string{}}
+	return &HoldWorker{Keeper: k, Log: log, secrets: secrets{folder}, clients: map[string]client{}, busy: map[string]bool{}, again: map[string]time.Time{}, said: map[string][]string{}}
 }
 
 // Secret is what a provider's platform signs its messages with.
@@ -132,6 +132,10 @@ func (w *HoldWorker) do(ctx context.Context, h keeper.HoldWork) {
 	working, cancel := context.WithTimeout(ctx, holdEffort)
 	defer cancel()
 	p := w.platform(h)
+	if p == nil {
+		w.Log.Warn("a held run is of a platform that holds none", "hold", h.ID, "platform", h.Provider.Platform)
+		return
+	}
 	var err error
 	switch h.Verb {
 	case keeper.LookAtHold:
@@ -258,20 +262,43 @@ func asking(h keeper.HoldWork) forge.Asking {
 	return forge.Asking{Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run, Environment: a.Environment, Installation: a.Installation, Mark: a.Mark}
 }
 
+// A client is a platform as the catalog says of it.
+type client struct {
+	platform
+	said said
+}
+
+// said is what the catalog says of a provider that its client depends on.
+type said struct{ platform, issuer, api, app string }
+
 // platform is the one client of a provider, for as long as the catalog says the same of it.
 func (w *HoldWorker) platform(h keeper.HoldWork) platform {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := h.Provider
-	g := w.github[p.Name]
-	if g == nil || g.API != p.APIURL() || g.App != p.App.ID || g.Issuer != p.Issuer {
-		g = &forge.GitHub{Provider: p.Name, Issuer: p.Issuer, API: p.APIURL(), App: p.App.ID, Key: func() ([]byte, error) {
-			s, err := w.secrets.of("app@" + p.Name + ".key")
-			return []byte(s), err
-		}}
-		w.github[p.Name] = g
+	now := said{p.Platform, p.Issuer, p.APIURL(), p.App.ID}
+	known := w.clients[p.Name]
+	if known.platform == nil || known.said != now {
+		known = client{w.client(p.Name, now), now}
+		w.clients[p.Name] = known
 	}
-	return g
+	return known.platform
+}
+
+// client makes the client of a provider, or nil for a platform that holds no runs. Its
+// secrets are read at each use.
+func (w *HoldWorker) client(provider string, s said) platform {
+	file := func(name string) func() ([]byte, error) {
+		return func() ([]byte, error) {
+			text, err := w.secrets.of("app@" + provider + "." + name)
+			return []byte(text), err
+		}
+	}
+	switch s.platform {
+	case "github":
+		return &forge.GitHub{Provider: provider, Issuer: s.issuer, API: s.api, App: s.app, Key: file("key")}
+	}
+	return nil
 }
 
 // codeOf and reasonOf are what may be told of an error.

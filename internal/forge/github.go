@@ -276,13 +276,17 @@ func (g *GitHub) call(ctx context.Context, a Asking, method, path string, body, 
 	if err != nil {
 		return 0, err
 	}
-	status, err := send(ctx, g.Client, method, strings.TrimSuffix(g.API, "/")+path, token, body, into)
+	status, err := send(ctx, g.Client, call{method, strings.TrimSuffix(g.API, "/") + path, githubHead(token), body, into})
 	if status == http.StatusUnauthorized {
 		g.mu.Lock()
 		delete(g.access, a.Installation)
 		g.mu.Unlock()
 	}
 	return status, err
+}
+
+func githubHead(token string) map[string]string {
+	return map[string]string{"Authorization": "Bearer " + token, "Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
 }
 
 // token is the installation's access, fetched with the App's own proof when there is none
@@ -303,7 +307,7 @@ func (g *GitHub) token(ctx context.Context, installation string) (string, error)
 		Token   string    `json:"token"`
 		Expires time.Time `json:"expires_at"`
 	}
-	if _, err := send(ctx, g.Client, http.MethodPost, strings.TrimSuffix(g.API, "/")+"/app/installations/"+url.PathEscape(installation)+"/access_tokens", proof, nil, &granted); err != nil {
+	if _, err := send(ctx, g.Client, call{http.MethodPost, strings.TrimSuffix(g.API, "/") + "/app/installations/" + url.PathEscape(installation) + "/access_tokens", githubHead(proof), nil, &granted}); err != nil {
 		return "", err
 	}
 	if granted.Token == "" || len(granted.Token) > 4096 || strings.ContainsFunc(granted.Token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {

@@ -19,29 +19,36 @@ const (
 // following nothing: a token goes to the address that the catalog names, and nowhere else.
 var direct = &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
+// A call is one call of a platform's API.
+type call struct {
+	method, address string
+	head            map[string]string // who calls, and what else the platform wants to see
+	body, into      any               // JSON; nil: none
+}
+
 // send makes one call and decodes its answer. The status is 0 where there was none.
-func send(ctx context.Context, client *http.Client, method, address, token string, body, into any) (int, error) {
+func send(ctx context.Context, client *http.Client, c call) (int, error) {
 	if client == nil {
 		client = direct
 	}
 	var content io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
+	if c.body != nil {
+		b, err := json.Marshal(c.body)
 		if err != nil {
 			return 0, err
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, address, content)
+	req, err := http.NewRequestWithContext(ctx, c.method, c.address, content)
 	if err != nil {
 		return 0, &Problem{"address_unfit", "The platform's address cannot be asked.", true}
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Accept", "application/vnd.github+json")
-	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
 	req.Header.Set("User-Agent", "lockkeeper")
-	if body != nil {
+	if c.body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	for name, value := range c.head {
+		req.Header.Set(name, value)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -55,7 +62,7 @@ func send(ctx context.Context, client *http.Client, method, address, token strin
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return resp.StatusCode, &Problem{"platform_refused", fmt.Sprintf("The platform answered with the status %d.", resp.StatusCode), resp.StatusCode == http.StatusUnprocessableEntity}
 	}
-	if into != nil && json.Unmarshal(answer, into) != nil {
+	if c.into != nil && json.Unmarshal(answer, c.into) != nil {
 		return resp.StatusCode, &Problem{"answer_malformed", "The platform's answer is no JSON of the documented shape.", false}
 	}
 	return resp.StatusCode, nil

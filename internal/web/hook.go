@@ -13,11 +13,18 @@ import (
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 )
 
-// hook takes what GitHub tells the application of a provider. Whoever sends it proves
-// with its signature that it is GitHub, or whoever else knows the secret: what it says is
-// noted, and believed by nobody.
+// messages says by platform how its messages are read: whether whoever sent one proves
+// that it is the platform, and which run it says it holds. One that asks for nothing is
+// no error.
+var messages = map[string]func(secret string, head http.Header, body []byte) (a forge.Asking, asks bool, err error){
+	catalog.GitHub: githubMessage,
+}
+
+// hook takes what a platform tells the application of a provider. Whoever sends it proves
+// that it is the platform, or whoever else knows the secret: what it says is noted, and
+// believed by nobody.
 func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
-	noted, err := s.githubMessage(w, r)
+	noted, err := s.message(w, r)
 	if err != nil {
 		writeProblem(w, s.problem(r.Context(), err))
 		return
@@ -29,10 +36,12 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-func (s *Server) githubMessage(w http.ResponseWriter, r *http.Request) (noted bool, err error) {
+func (s *Server) message(w http.ResponseWriter, r *http.Request) (noted bool, err error) {
+	platform := r.PathValue("platform")
 	p, known := s.Keeper.Rules().Catalog.Providers[r.PathValue("provider")]
-	if !known || p.Platform != catalog.GitHub || !p.Holds() || s.AppSecret == nil {
-		return false, lockkeeper.NotFound.Errorf("provider_unknown", "No provider of this name has an application on GitHub.")
+	read := messages[platform]
+	if !known || read == nil || p.Platform != platform || !p.Holds() || s.AppSecret == nil {
+		return false, lockkeeper.NotFound.Errorf("provider_unknown", "No provider of this name has an application on %.20s.", platform)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
@@ -45,23 +54,27 @@ func (s *Server) githubMessage(w http.ResponseWriter, r *http.Request) (noted bo
 	if err != nil {
 		return false, err
 	}
-	if !forge.GitHubSigned(secret, r.Header.Get("X-Hub-Signature-256"), body) {
-		return false, lockkeeper.Unauthenticated.Errorf("signature_wrong", "The message is not signed with the application's secret.").
-			WithNext("Write the same secret into the App's webhook and into the server's file.")
-	}
-	if r.Header.Get("X-GitHub-Event") != "deployment_protection_rule" {
-		return false, nil
-	}
-	a, asks, err := forge.GitHubAsking(body)
-	if err != nil {
-		return false, lockkeeper.Invalid.Errorf("message_malformed", "The message names no run that is held.").WithCause(err)
-	}
-	if !asks {
-		return false, nil
+	a, asks, err := read(secret, r.Header, body)
+	if err != nil || !asks {
+		return false, err
 	}
 	_, err = s.Keeper.NoteHold(r.Context(), keeper.HoldAsked{Provider: p.Name, Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run,
 		Environment: a.Environment, Installation: a.Installation, Mark: a.Mark})
 	return err == nil, err
+}
+
+func githubMessage(secret string, head http.Header, body []byte) (a forge.Asking, asks bool, err error) {
+	if !forge.GitHubSigned(secret, head.Get("X-Hub-Signature-256"), body) {
+		return a, false, lockkeeper.Unauthenticated.Errorf("signature_wrong", "The message is not signed with the application's secret.").
+			WithNext("Write the same secret into the App's webhook and into the server's file.")
+	}
+	if head.Get("X-GitHub-Event") != "deployment_protection_rule" {
+		return a, false, nil
+	}
+	if a, asks, err = forge.GitHubAsking(body); err != nil {
+		err = lockkeeper.Invalid.Errorf("message_malformed", "The message names no run that is held.").WithCause(err)
+	}
+	return a, asks, err
 }
 
 func (s *Server) registerHolds() {

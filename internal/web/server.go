@@ -140,7 +140,7 @@ func New(o Options) *Server {
 	s.registerPasskeys(mux)
 	s.registerLinks(mux)
 	s.registerScim(mux)
-	mux.HandleFunc("POST /hooks/github/{provider}", s.hook)
+	mux.HandleFunc("POST /hooks/{platform}/{provider}", s.hook)
 	mux.HandleFunc("POST /oauth/token", s.exchange)
 	mux.HandleFunc("POST /oauth/introspect", s.introspect)
 	mux.HandleFunc("POST /oauth/revoke", s.revoke)
