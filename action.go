@@ -22,6 +22,7 @@ const (
 	ApproveActivations Action = "activations/approve" // decide requests of others
 	RevokeActivations  Action = "activations/revoke"  // end activations of others
 	RecordArtifacts    Action = "artifacts/record"    // the part of whoever starts a run that vouches for artifacts; a Separation names it
+	AddEvidence        Action = "evidence/add"        // the part of whoever starts a run that brings evidence; a Separation names it
 	ReadCatalog        Action = "catalog/read"
 	ProposeChanges     Action = "changes/propose"
 	ReadChanges        Action = "changes/read"
@@ -50,7 +51,7 @@ const (
 )
 
 var actions = []Action{
-	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadAccounts, RevokeAccounts, ReadActivations, ApproveActivations, RevokeActivations, RecordArtifacts, ReadCatalog,
+	ReadAccess, WriteAccess, EscalateAccess, InviteAccounts, ReadAccounts, RevokeAccounts, ReadActivations, ApproveActivations, RevokeActivations, RecordArtifacts, AddEvidence, ReadCatalog,
 	ProposeChanges, ReadChanges, ReviewChanges, LeadChanges, SecureChanges,
 	ReadDeployments, StartDeployments, ApproveDeployments, CancelDeployments,
 	ReadEnvironments, WriteEnvironments, WriteFreezes, ReadIdentities, WriteIdentities, UseIdentities,

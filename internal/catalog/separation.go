@@ -14,7 +14,7 @@ const (
 
 // deploymentActions are what somebody can use on one deployment.
 var deploymentActions = []lockkeeper.Action{lockkeeper.StartDeployments, lockkeeper.ApproveDeployments, lockkeeper.CancelDeployments,
-	lockkeeper.ApproveActivations, lockkeeper.RevokeActivations, lockkeeper.RecordArtifacts, lockkeeper.RevokeLeases}
+	lockkeeper.ApproveActivations, lockkeeper.RevokeActivations, lockkeeper.RecordArtifacts, lockkeeper.AddEvidence, lockkeeper.RevokeLeases}
 
 // separation checks the duties: that they are two or more, that no action is in two
 // of them, and that what is to be used on a deployment can be.

@@ -144,10 +144,16 @@ func (w *weakening) of(k Key) []string {
 			w.identity(a, was, b)
 		}
 	case PipelineKind:
-		// The stages of a new one may hold nothing until an identity names them,
-		// and vouch for nothing but what they deploy themselves.
-		if a, was, b, is := pair(old.Pipelines, new.Pipelines, lockkeeper.PipelineScope(k.Project, k.Name)); was && is {
+		// The stages of a new one may hold nothing until an identity names them, and
+		// vouch for nothing but what they deploy themselves; evidence they bring counts
+		// for whatever the project deploys.
+		a, was, b, is := pair(old.Pipelines, new.Pipelines, lockkeeper.PipelineScope(k.Project, k.Name))
+		if was && is {
 			w.pipeline(a, b)
+		}
+		w.unheard(a, b)
+		if !was {
+			w.heard(b)
 		}
 	case ProviderKind:
 		if a, was, b, is := pair(old.Providers, new.Providers, k.Name); is {
@@ -245,6 +251,7 @@ func (w *weakening) environment(a, b Environment) {
 	w.when(b.Observes() && !a.Observes(), "its checks are judged and stop nothing any more")
 	w.heldBy(a.HeldBy, b.HeldBy)
 	w.checks(a.Checks, b.Checks)
+	w.unasked(a, b)
 }
 
 // persons reports a budget of persons that is larger or gone.
@@ -386,15 +393,6 @@ func (w *weakening) anyRef(a, b Identity) {
 func (w *weakening) pipeline(a, b Pipeline) {
 	w.when(a.Provider != b.Provider || a.Organisation != b.Organisation || a.TeamProject != b.TeamProject || a.Repository != b.Repository, "another repository is trusted")
 	w.when(a.Definition != b.Definition, "another definition is trusted")
-	for _, s := range a.Stages {
-		var left []string
-		for _, o := range b.Stages {
-			if o.Name == s.Name {
-				left = o.Evidence
-			}
-		}
-		w.more("what the stage "+s.Name+" said against artifacts in %s counts no more", left, slices.DeleteFunc(slices.Clone(s.Evidence), func(kind string) bool { return kind == "attestation" }))
-	}
 	for _, s := range b.Stages {
 		i := slices.IndexFunc(a.Stages, func(o Stage) bool { return o.Name == s.Name })
 		if i < 0 {

@@ -46,6 +46,61 @@ func (w *weakening) evidenceCheck(a, b Check) {
 	}
 }
 
+// speaks reports whether evidence of a kind can speak against an artifact. Of statements
+// one good one is enough, whatever the others say.
+func speaks(kind string) bool { return kind != "attestation" }
+
+// unheard reports what the stages of a pipeline may bring no more, as when it is gone: what
+// they said against an artifact would be forgotten.
+func (w *weakening) unheard(a, b Pipeline) {
+	for _, s := range a.Stages {
+		var left []string
+		for _, o := range b.Stages {
+			if o.Name == s.Name {
+				left = o.Evidence
+			}
+		}
+		w.more("what the stage "+s.Name+" said against artifacts in %s counts no more", left, slices.DeleteFunc(slices.Clone(s.Evidence), func(kind string) bool { return !speaks(kind) }))
+	}
+}
+
+// heard reports what the stages of a new pipeline may bring.
+func (w *weakening) heard(p Pipeline) {
+	for _, s := range p.Stages {
+		w.more("the stage "+s.Name+" may bring %s", nil, s.Evidence)
+	}
+}
+
+// unasked reports the stages whose evidence a check looked at and looks at no more: what
+// they said against an artifact would be forgotten.
+func (w *weakening) unasked(a, b Environment) {
+	for _, c := range a.Checks {
+		was, demands := c.Evidence()
+		i := slices.IndexFunc(b.Checks, func(o Check) bool { return o.Name == c.Name })
+		if c.Shadow || !demands || !speaks(was.Kind) || i < 0 {
+			continue
+		}
+		if is, same := b.Checks[i].Evidence(); same && len(is.From) > 0 && is.Kind == was.Kind {
+			w.more("what the stage %s said against artifacts counts no more for the check "+c.Name, is.From, w.old.sources(a.Project, was))
+		}
+	}
+}
+
+// sources are the stages whose evidence is looked at where some is demanded.
+func (c *Catalog) sources(project string, want Demanded) []string {
+	var out []string
+	for _, p := range c.Pipelines {
+		for _, s := range p.Stages {
+			stage := p.Name + "/" + s.Name
+			if p.Project == project && slices.Contains(s.Evidence, want.Kind) && (len(want.From) == 0 || slices.Contains(want.From, stage)) {
+				out = append(out, stage)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func (w *weakening) vulnerabilities(name string, x, y KnownVulnerabilities) {
 	rank := []string{"low", "medium", "high", "critical"}
 	w.when(slices.Index(rank, y.LeastSeverity()) > slices.Index(rank, x.LeastSeverity()), "the check %s counts vulnerabilities from %s on instead of %s", name, y.LeastSeverity(), x.LeastSeverity())

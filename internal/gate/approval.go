@@ -333,11 +333,17 @@ func (f Facts) about() string {
 }
 
 // built finds one of the persons among those who started the runs that recorded the
-// ask's artifacts, all of them: a later record does not unmake an earlier one. Whoever triggers the deploying job need not be he: somebody else
-// may have run that job again, or started it by hand.
+// ask's artifacts, all of them and from whichever commit: a later record does not unmake
+// an earlier one. Whoever triggers the deploying job need not be he: somebody else may
+// have run that job again, or started it by hand. What is put back was approved by
+// somebody else when it was deployed, so there only records of the ask's commit count.
 func (f Facts) built(persons []lockkeeper.Person) (lockkeeper.Person, bool) {
 	for _, r := range f.Records {
-		if !slices.ContainsFunc(f.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return r.vouches(f.Ask, a) }) {
+		made := r
+		if !f.again() {
+			made.Commit = f.Ask.Commit
+		}
+		if !slices.ContainsFunc(f.Ask.Artifacts, func(a lockkeeper.Artifact) bool { return made.vouches(f.Ask, a) }) {
 			continue
 		}
 		for _, p := range r.Persons {

@@ -63,9 +63,18 @@ func TestJudge(t *testing.T) {
 			f.Records = append(f.Records, f.Records[0])
 			f.Records[1].Run, f.Records[1].Persons = "2", []lockkeeper.Person{"bob"}
 		}, lockkeeper.Wait, "approvals_missing"},
-		"an approver built something else": {func(f *Facts) {
+		"an approver built it from another commit": {func(f *Facts) {
 			f.Records = append(f.Records, f.Records[0])
 			f.Records[1].Commit, f.Records[1].Persons = "d", []lockkeeper.Person{"bob"}
+		}, lockkeeper.Wait, "approvals_missing"},
+		"an approver built it before it was deployed, and it is put back": {func(f *Facts) {
+			f.Ask.Action, f.Good = lockkeeper.RollbackAction, []Release{{Deployment: "d-1", Artifacts: f.Ask.Artifacts}}
+			f.Records = append(f.Records, f.Records[0])
+			f.Records[1].Commit, f.Records[1].Persons = "d", []lockkeeper.Person{"bob"}
+		}, lockkeeper.Pass, "passed"},
+		"an approver built something else": {func(f *Facts) {
+			f.Records = append(f.Records, f.Records[0])
+			f.Records[1].Artifact.Digest, f.Records[1].Persons = lockkeeper.DigestOf([]byte("else")), []lockkeeper.Person{"bob"}
 		}, lockkeeper.Pass, "passed"},
 		"nobody vouches":                {func(f *Facts) { f.Records = nil }, lockkeeper.Fail, "artifact_claimed"},
 		"only the asker vouches":        {func(f *Facts) { f.Records[0].Stage = "deploy" }, lockkeeper.Fail, "artifact_claimed"},

@@ -425,15 +425,24 @@ func (w *world) weigh(f *gate.Facts, terms []catalog.Check) {
 	}
 }
 
+// bringers are the persons behind the run that brought a piece.
+func (w *world) bringers(k Kept) []lockkeeper.Person {
+	var out []lockkeeper.Person
+	for _, o := range k.Behind {
+		out = append(out, w.personsOf(o.Provider, o.Account, o.Persons)...)
+	}
+	return out
+}
+
 // holdsBack says by which incident the pipeline, the platform or somebody behind the run
 // that brought a piece is stopped; "": by none.
 func (w *world) holdsBack(project string, k Kept) string {
 	if len(w.Incidents) == 0 {
 		return ""
 	}
-	at := place{project: project, pipeline: k.Pipeline}
+	at := place{project: project, pipeline: k.Pipeline, persons: w.bringers(k)}
 	for _, o := range k.Behind {
-		at.provider, at.persons = o.Provider, append(at.persons, w.personsOf(o.Provider, o.Account, o.Persons)...)
+		at.provider = o.Provider
 	}
 	for _, d := range w.locks(at) {
 		return d.Sentence

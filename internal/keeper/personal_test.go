@@ -161,7 +161,7 @@ func TestOwnRights(t *testing.T) {
 func TestPersonalActions(t *testing.T) {
 	takesPerson := []lockkeeper.Action{lockkeeper.EscalateAccess, lockkeeper.InviteAccounts, lockkeeper.RevokeAccounts, lockkeeper.ApproveActivations, lockkeeper.RevokeActivations,
 		lockkeeper.ProposeChanges, lockkeeper.ReviewChanges, lockkeeper.LeadChanges, lockkeeper.SecureChanges, lockkeeper.StartDeployments, lockkeeper.ApproveDeployments,
-		lockkeeper.DeclareIncidents, lockkeeper.RotateKeys, lockkeeper.UseIdentities, lockkeeper.RecordArtifacts}
+		lockkeeper.DeclareIncidents, lockkeeper.RotateKeys, lockkeeper.UseIdentities, lockkeeper.RecordArtifacts, lockkeeper.AddEvidence}
 	for _, a := range lockkeeper.Actions() {
 		if slices.Contains(personalActions, a) == slices.Contains(takesPerson, a) {
 			t.Errorf("%s stands in both lists, or in neither", a)

@@ -109,11 +109,17 @@ func (w *world) usesBefore(d *Deployment, f gate.Facts) []use {
 	return out
 }
 
-// usesOfBuilders are the parts of those behind the runs that vouch for its artifacts.
+// usesOfBuilders are the parts of those behind the runs that vouch for its artifacts, or
+// brought evidence of them.
 func (w *world) usesOfBuilders(f gate.Facts) []use {
 	var out []use
 	for _, r := range f.Records {
 		out = append(out, use{lockkeeper.RecordArtifacts, fmt.Sprintf("%s on %s recorded %s", r.Account, r.Provider, r.Artifact.Name), r.Persons})
+	}
+	for _, k := range w.evidenceOf(f.Ask) {
+		if persons := w.bringers(k); len(persons) > 0 && (f.Released.IsZero() || !f.Released.Before(k.At)) {
+			out = append(out, use{lockkeeper.AddEvidence, fmt.Sprintf("%s on %s brought %s %q", k.Behind[0].Account, k.Behind[0].Provider, k.Summary.Kind, k.Name), persons})
+		}
 	}
 	return out
 }

@@ -36,6 +36,21 @@ func TestBuildersDoNotStart(t *testing.T) {
 	must(t, free.open("d-a", free.job("2", "11", "test", "1011", 0), "test", 0))
 }
 
+// TestBringersDoNotApprove keeps bringing evidence and approving apart, where a separation
+// says so, whoever's account the run was started by.
+func TestBringersDoNotApprove(t *testing.T) {
+	for actions, code := range map[string]string{"[evidence/add], [deployments/approve]": "duties_not_separated", "[evidence/add], [deployments/cancel]": ""} {
+		text := separating(actions, "  - name: build\n", "  - name: build\n    evidence: [tests]\n")
+		c := deployCore(t, text)
+		must(t, c.bring("1002", 0)) // bob
+		must(t, c.open("d-a", c.job("2", "11", "test", "1004", 0), "test", 0))
+		if got := saying(c.approve("bob", "d-a", time.Second)); got != code {
+			t.Errorf("%s: bob votes: %q, want %q", actions, got, code)
+		}
+		must(t, c.approve("cat", "d-a", time.Second))
+	}
+}
+
 // TestEndsCrossAndStand lets people cancel and revoke what they approved: it ends, and
 // the record says that they crossed a separation.
 func TestEndsCrossAndStand(t *testing.T) {
