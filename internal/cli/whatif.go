@@ -90,7 +90,7 @@ func (a *app) whatIfCommand() *cobra.Command {
 			return brokenError(err)
 		}
 		err = a.print(out, func(w io.Writer) { printWhatIf(w, out) })
-		if err == nil && strict && out.Refused+out.Waits > 0 {
+		if err == nil && strict && out.Refused+out.Waits+out.Allowed > 0 {
 			return &exitError{code: exitCodes[lockkeeper.Forbidden]}
 		}
 		return err
@@ -104,7 +104,11 @@ func printWhatIf(w io.Writer, r keeper.WhatIf) {
 		if len(d.On) > 0 {
 			on = " on " + printable(strings.Join(d.On, ", "))
 		}
-		fmt.Fprintf(w, "%s  entry %d  %s by %s: %s%s\n    %s [%s]\n", d.At, d.Seq, d.Kind, printable(d.By), d.Answer, on, printable(d.Sentence), d.Code)
+		code := d.Code
+		if d.Was != "" {
+			code = "then " + d.Was
+		}
+		fmt.Fprintf(w, "%s  entry %d  %s by %s: %s%s\n    %s [%s]\n", d.At, d.Seq, d.Kind, printable(d.By), d.Answer, on, printable(d.Sentence), code)
 		if len(d.About) > 0 {
 			fmt.Fprintf(w, "    about %s\n", printable(d.About[0]))
 		}

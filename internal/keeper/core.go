@@ -73,6 +73,7 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		return s, nil
 	}
 	var events []event
+	judged := false
 	if by.Session != "" {
 		err = c.session(by, now)
 	}
@@ -93,12 +94,16 @@ func (c *core) step(by Caller, key string, cmd command, now lockkeeper.Moment) (
 		c.uses, c.spends, c.sitting = &s.uses, &s.spends, by.Session
 		events, s.answer, err = cmd.decide(&c.world, by, now)
 		c.uses, c.spends, c.sitting = nil, nil, ""
+		judged = true
 	}
 	if err != nil {
 		s.err, s.uses, s.spends = err, nil, nil // what was refused rested on nothing
 		refused := c.refusal(by, cmd, err, now)
 		if refused == nil {
 			return s, nil
+		}
+		if judged {
+			refused.Tried = tried(cmd)
 		}
 		events, key = []event{refused}, ""
 	}
@@ -181,7 +186,7 @@ func (c *core) sum(key string, cmd command) (lockkeeper.Digest, error) {
 // first of a kind in a minute, and then none until the minute is over.
 // Unauthenticated attempts and malformed asks never reach the journal, so that
 // nobody outside fills it.
-func (c *core) refusal(by Caller, cmd command, err error, now lockkeeper.Moment) event {
+func (c *core) refusal(by Caller, cmd command, err error, now lockkeeper.Moment) *refusalMade {
 	r := lockkeeper.RefusalOf(err)
 	if r == nil || by == (Caller{}) {
 		return nil

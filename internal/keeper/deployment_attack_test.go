@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/journal"
 )
 
 // A deploying core takes what people and jobs do, at instants after it began.
 type deploying struct {
 	*core
-	t *testing.T
-	n int
+	t    *testing.T
+	n    int
+	past []journal.Record // what was recorded by way of it
 }
 
 // apart are rules in which nobody of security is a manager too, and all may approve.
@@ -31,6 +33,7 @@ func (c *deploying) as(by Caller, cmd command, at time.Duration) error {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.past = append(c.past, s.records...)
 	return s.err
 }
 func (c *deploying) user(by string, cmd command, at time.Duration) error {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -691,6 +692,7 @@ type refusalMade struct {
 	Caller   string               `json:"caller,omitempty"` // of refusals that came again
 	Count    int                  `json:"count"`
 	Revision int                  `json:"revision"`
+	Tried    json.RawMessage      `json:"tried,omitempty"` // the command, if rules refused it and a look back can make it again
 }
 
 func (*refusalMade) kind() string { return "refusal.made" }

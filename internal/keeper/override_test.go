@@ -62,7 +62,9 @@ func (c *deploying) shown(user string, strong bool, at time.Duration) {
 	c.t.Helper()
 	now := began.Add(at)
 	ev := &sessionStarted{Session: Session{ID: "s-" + user, User: user, Started: now, Expires: now.Add(12 * time.Hour), Authenticated: now, Strong: strong}}
-	must(c.t, c.core.record(&step{}, Caller{}, "", "", []event{ev}, now))
+	var s step
+	must(c.t, c.core.record(&s, Caller{}, "", "", []event{ev}, now))
+	c.past = append(c.past, s.records...)
 }
 
 func (c *deploying) in(user string, cmd command, at time.Duration) error {

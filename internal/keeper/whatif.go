@@ -17,6 +17,7 @@ const (
 	AgainSame       = "same"
 	AgainRefused    = "refused"    // it would be refused
 	AgainWaits      = "waits"      // it would wait for something
+	AgainAllowed    = "allowed"    // it was refused, and would not be
 	AgainUnknowable = "unknowable" // nothing recorded says
 )
 
@@ -32,6 +33,7 @@ type WhatIf struct {
 	Same       int               `json:"same"`
 	Refused    int               `json:"refused"`
 	Waits      int               `json:"waits"`
+	Allowed    int               `json:"allowed"`
 	Unknowable map[string]int    `json:"unknowable"` // how many, by why
 	Differs    []Differing       `json:"differs"`
 	Left       int               `json:"left"` // that differ and are not listed
@@ -44,10 +46,11 @@ type Differing struct {
 	Kind     string              `json:"kind"`
 	By       string              `json:"by"`
 	About    []string            `json:"about"`
-	Answer   string              `json:"answer"` // refused or waits
+	Answer   string              `json:"answer"` // refused, waits or allowed
 	Code     string              `json:"code"`
 	Sentence string              `json:"sentence"`
-	On       []string            `json:"on,omitempty"` // what it would wait for
+	Was      string              `json:"was,omitempty"` // the code that it was refused with
+	On       []string            `json:"on,omitempty"`  // what it would wait for
 	Decision lockkeeper.Decision `json:"decision,omitzero"`
 }
 
@@ -66,7 +69,6 @@ var whyUnknowable = map[string]string{
 	"follows":      "it hangs on a decision that would differ",
 	"refused_then": "it was refused, and what was refused is not recorded in full",
 	"caller":       "the entry does not name its caller in full",
-	"broken_glass": "the glass was broken, which other rules may not let happen",
 	"catalog":      "it changed the catalog, and here one catalog holds all the time",
 	"error":        "it could not be decided again",
 }
@@ -207,6 +209,13 @@ func (h *hindsight) underGiven(ev event) {
 		env, d := h.rules.Catalog.Environments[scope], h.state.Deployments[ev.ID]
 		d.Terms, d.Apart, d.RecordAge, d.Production = gate.Terms(env), w.separations(scope), env.RecordLimit(), env.Tier == catalog.Production
 		d.Activation, d.Observed, d.Override, d.Deadline = env.Activation, env.Observes(), env.Override, d.Opened.Add(env.PatienceLimit())
+	case *overrideRequested:
+		d := h.state.Deployments[ev.Deployment]
+		for i := range d.Overrides {
+			if o := &d.Overrides[i]; o.ID == ev.Override.ID {
+				o.Terms = w.overrideTerms(d.Ask, o.Waives)
+			}
+		}
 	case *requestOpened:
 		r := h.state.Requests[ev.Request.ID]
 		d := w.demandsOn(r.Role, r.Scope)
@@ -223,11 +232,15 @@ func (h *hindsight) world() *world { return &world{State: h.state, rules: h.rule
 // again decides one entry again, if it records a decision that rules take part in.
 func (h *hindsight) again(e Entry, ev event) {
 	r := repeat(h.state, e, ev)
+	follows := slices.ContainsFunc(r.rests, func(id string) bool { return h.gone[id] })
 	if r.decide == nil && r.unknowable == "" {
+		if follows && r.makes != "" { // part of a decision that differs
+			h.gone[r.makes] = true
+		}
 		return
 	}
 	h.out.Decided++
-	if slices.ContainsFunc(r.rests, func(id string) bool { return h.gone[id] }) {
+	if follows {
 		r.unknowable = "follows"
 	}
 	if r.unknowable != "" {
@@ -237,18 +250,28 @@ func (h *hindsight) again(e Entry, ev event) {
 	_, _, err := r.decide(h.world())
 	refusal := lockkeeper.RefusalOf(err)
 	switch {
-	case err == nil:
-		h.out.Same++
-		return
-	case refusal == nil:
+	case err != nil && refusal == nil:
 		h.out.Unknowable["error"]++
 		return
+	case r.was == "" && err == nil, r.was != "" && err != nil && !waits(refusal):
+		h.out.Same++
+		return
 	}
-	d := Differing{Seq: e.Seq, At: e.Time, Kind: e.Kind, By: e.By.String(), About: ev.subjects(), Answer: AgainRefused, Code: refusal.Code, Sentence: refusal.Sentence}
-	if refusal.Decision != nil {
+	h.differs(e, ev, r, refusal)
+}
+
+// differs keeps a decision that would differ; refusal is nil if it would be let through.
+func (h *hindsight) differs(e Entry, ev event, r repetition, refusal *lockkeeper.Refusal) {
+	d := Differing{Seq: e.Seq, At: e.Time, Kind: e.Kind, By: e.By.String(), About: ev.subjects(), Answer: AgainRefused, Was: r.was}
+	if refusal == nil {
+		d.Answer, d.Code, d.Sentence = AgainAllowed, "allowed", "It was refused, and would be let through."
+	} else if d.Code, d.Sentence = refusal.Code, refusal.Sentence; refusal.Decision != nil {
 		d.Decision = *refusal.Decision
 	}
-	if d.Decision.Verdict == lockkeeper.Wait {
+	switch {
+	case refusal == nil:
+		h.out.Allowed++
+	case d.Decision.Verdict == lockkeeper.Wait:
 		d.Answer = AgainWaits
 		for _, b := range d.Decision.Because {
 			if b.Verdict == lockkeeper.Wait && b.Code != "lock_later" {
@@ -256,7 +279,7 @@ func (h *hindsight) again(e Entry, ev event) {
 			}
 		}
 		h.out.Waits++
-	} else {
+	default:
 		h.out.Refused++
 	}
 	if r.makes != "" {
@@ -273,6 +296,7 @@ func (h *hindsight) again(e Entry, ev event) {
 type repetition struct {
 	decide     func(*world) ([]event, any, error)
 	unknowable string   // or why it cannot be
+	was        string   // the code of what was refused
 	makes      string   // what would not be there if it differed
 	rests      []string // on what it hangs
 }
@@ -282,12 +306,12 @@ type repetition struct {
 // decision of rules, or one that rules do not touch, have none.
 func repeat(s *State, e Entry, ev event) repetition {
 	switch ev := ev.(type) {
-	case *artifactRecorded, *deploymentOpened, *leaseGranted, *tokenGranted:
+	case *artifactRecorded, *evidenceAdded, *deploymentOpened, *leaseGranted, *tokenGranted:
 		return repeatJob(s, e, ev)
 	case *requestOpened, *requestApproved, *requestClosed, *activationBegun, *activationExtended, *tokenIssued:
 		return repeatActivation(s, e, ev)
 	case *refusalMade:
-		return repetition{unknowable: "refused_then"}
+		return repeatRefused(e, ev)
 	case *catalogApplied:
 		return repetition{unknowable: "catalog"}
 	}
@@ -307,6 +331,8 @@ func repeatJob(s *State, e Entry, ev event) repetition {
 	switch ev := ev.(type) {
 	case *artifactRecorded:
 		return asked(e, recordArtifacts{job, ev.Artifacts}, "")
+	case *evidenceAdded:
+		return asked(e, addEvidence{Job: job, Artifacts: ev.Artifacts, Environment: ev.Environment, Pieces: []readPiece{{ID: ev.ID, Name: ev.Name, Summary: ev.Summary, Content: ev.Content, Size: ev.Size}}}, "")
 	case *deploymentOpened:
 		return asked(e, openDeployment{ID: ev.ID, Job: job, Action: ev.Ask.Action, Project: ev.Ask.Project, Environment: ev.Ask.Environment,
 			Artifacts: ev.Ask.Artifacts, Parameters: ev.Ask.Parameters, Handle: ev.Handle, Detached: ev.Ask.Detached, Plans: ev.Ask.Plans}, ev.ID)
@@ -326,6 +352,8 @@ func repeatDeployment(s *State, e Entry, ev event) repetition {
 	switch ev := ev.(type) {
 	case *deploymentApproved:
 		return asked(e, vote{Deployment: ev.ID, Approve: true, Digest: ev.Digest, Comment: ev.Comment, Answers: ev.Answers}, "", ev.ID, ev.Activation)
+	case *overrideRequested, *overrideApproved, *overrideClosed:
+		return repeatOverride(s, e, ev)
 	case *approvalDelegated:
 		return asked(e, delegate{ev.ID, ev.To, ev.Comment}, "", ev.ID)
 	case *leaseRenewed:
@@ -344,10 +372,42 @@ func repeatDeployment(s *State, e Entry, ev event) repetition {
 	return repetition{}
 }
 
+// repeatOverride makes the decisions on an override again. What its last approval grants
+// is part of that.
+func repeatOverride(s *State, e Entry, ev event) repetition {
+	switch ev := ev.(type) {
+	case *overrideRequested:
+		o := ev.Override
+		return asked(e, requestOverride{ID: o.ID, Deployment: ev.Deployment, Waives: o.Waives, Reason: o.Reason, Incident: o.Incident}, o.ID, ev.Deployment)
+	case *overrideApproved:
+		return asked(e, decideOverride{Override: ev.ID, Review: ev.ID + "-r", Approve: true, Digest: s.overrideDigestOf(ev.Deployment, ev.ID), Comment: ev.Vote.Comment}, "", ev.ID, ev.Deployment, ev.Vote.Activation)
+	case *overrideClosed:
+		if ev.Status == overrideDenied {
+			return asked(e, decideOverride{Override: ev.ID, Digest: s.overrideDigestOf(ev.Deployment, ev.ID), Comment: ev.Reason}, "", ev.ID, ev.Deployment)
+		}
+	}
+	return repetition{}
+}
+
+// overrideDigestOf is the digest of an override that a deployment has.
+func (s *State) overrideDigestOf(deployment, id string) lockkeeper.Digest {
+	if d := s.Deployments[deployment]; d != nil {
+		for _, o := range d.Overrides {
+			if o.ID == id {
+				return o.Digest
+			}
+		}
+	}
+	return ""
+}
+
 func repeatActivation(s *State, e Entry, ev event) repetition {
 	switch ev := ev.(type) {
 	case *requestOpened:
 		r := ev.Request
+		if slices.ContainsFunc(ev.Decision.Because, func(d lockkeeper.Decision) bool { return d.Code == "glass_broken" }) {
+			return asked(e, breakGlass{Request: r.ID, Activation: r.ID + "-a", Review: r.ID + "-r", Role: r.Role, Scope: r.Scope, For: r.For, Reason: r.Reason}, r.ID)
+		}
 		return repetition{makes: r.ID, rests: []string{r.ID, r.Extends, r.Deployment}, decide: func(w *world) ([]event, any, error) {
 			return w.ask(Request{ID: r.ID, User: r.User, Role: r.Role, Actions: w.rules.Access.RoleActions(r.Role), Scope: r.Scope, For: r.For, Reason: r.Reason, Ticket: r.Ticket,
 				At: r.At, Extends: r.Extends, From: r.From, Deployment: r.Deployment, Run: r.Run}, e.Time)
@@ -361,8 +421,8 @@ func repeatActivation(s *State, e Entry, ev event) repetition {
 			return asked(e, decideRequest{Request: ev.ID, Digest: r.Digest, Comment: ev.Reason}, "", ev.ID)
 		}
 	case *activationBegun:
-		if ev.Activation.BreakGlass != "" {
-			return repetition{unknowable: "broken_glass"}
+		if ev.Activation.BreakGlass != "" { // decided with its request
+			return repetition{makes: ev.Activation.ID, rests: []string{ev.Activation.Request}}
 		}
 		return asked(e, beginActivation{Request: ev.Activation.Request, ID: ev.Activation.ID}, ev.Activation.ID, ev.Activation.Request)
 	case *activationExtended:
@@ -380,5 +440,5 @@ func (r WhatIf) String() string {
 	for _, k := range r.Unknowable {
 		n += k
 	}
-	return fmt.Sprintf("%d decisions: %d the same, %d would be refused, %d would wait, %d unknowable", r.Decided, r.Same, r.Refused, r.Waits, n)
+	return fmt.Sprintf("%d decisions: %d the same, %d would be refused, %d would wait, %d would be let through, %d unknowable", r.Decided, r.Same, r.Refused, r.Waits, r.Allowed, n)
 }

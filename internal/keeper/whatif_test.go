@@ -3,6 +3,7 @@ package keeper
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func lookBackAt(t interface{ Fatal(...any) }, records []journal.Record, all []*l
 // what cannot be known is only what was refused and who changed the catalog.
 func TestWhatIfNothingChanged(t *testing.T) {
 	all := watchful(t)
-	decided := 0
+	decided, refused := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		laws, given := all, (*Rules)(nil)
 		if rapid.Bool().Draw(rt, "one law") {
@@ -61,9 +62,16 @@ func TestWhatIfNothingChanged(t *testing.T) {
 			rt.Fatalf("nothing changed, and %s: %+v %v", out, out.Differs, out.Unknowable)
 		}
 		decided += out.Same
+		for _, r := range s.records {
+			if _, ev, err := readEntry(r.Data); err != nil {
+				rt.Fatal(err)
+			} else if r, is := ev.(*refusalMade); is && r.Tried != nil {
+				refused++
+			}
+		}
 	})
-	if decided < 1000 {
-		t.Errorf("only %d decisions were looked at", decided)
+	if decided < 1000 || refused < 200 {
+		t.Errorf("only %d decisions were looked at, and %d refusals", decided, refused)
 	}
 }
 
@@ -99,6 +107,10 @@ func TestWhatIfAgrees(t *testing.T) {
 				}
 			case *leaseRenewed:
 				if stopped[ev.Deployment] {
+					follows++
+				}
+			case *refusalMade:
+				if id, about := strings.CutPrefix(ev.Subject, "deployment/"); about && stopped[id] && ev.Tried != nil {
 					follows++
 				}
 			case *deploymentEnded:
