@@ -29,6 +29,12 @@ func (c *core) look(t telling, now lockkeeper.Moment) {
 				x.users = waitsFor(x, listeners[x.about])
 				found = append(found, x)
 			}
+			for _, o := range d.Overrides {
+				if x, waits := c.waitingOverride(d, o, now); waits {
+					x.users = waitsFor(x, listeners[x.about])
+					found = append(found, x)
+				}
+			}
 		}
 		cmd = c.difference(listeners, found)
 	}
