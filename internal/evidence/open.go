@@ -23,12 +23,7 @@ import (
 // fixed, then not affected. So of two at one instant, the worse wins. Only fixed,
 // and not affected with a reason, close a finding.
 func Open(report Report, statements []Statement, product []lockkeeper.Digest) []Finding {
-	about := map[string][]int{}
-	for i, s := range statements {
-		for _, id := range append([]string{s.ID}, s.Aliases...) {
-			about[fold(id)] = append(about[fold(id)], i)
-		}
-	}
+	about := report.about(statements)
 	var open []Finding
 	for _, f := range report.Findings {
 		v := verdict{status: f.Status, reason: f.Reason, at: f.At}
@@ -51,6 +46,31 @@ func Open(report Report, statements []Statement, product []lockkeeper.Digest) []
 		}
 	}
 	return open
+}
+
+// about finds the statements about each id that the report's findings have: there may be
+// many more statements than these, of other artifacts.
+func (r Report) about(statements []Statement) map[string][]int {
+	about := map[string][]int{}
+	for _, f := range r.Findings {
+		about[fold(f.ID)] = nil
+		for _, id := range f.Aliases {
+			about[fold(id)] = nil
+		}
+	}
+	add := func(id string, i int) {
+		id = fold(id)
+		if list, asked := about[id]; asked {
+			about[id] = append(list, i)
+		}
+	}
+	for i, s := range statements {
+		add(s.ID, i)
+		for _, id := range s.Aliases {
+			add(id, i)
+		}
+	}
+	return about
 }
 
 // fold makes ids comparable: CVE-2024-1 and cve-2024-1 are one.

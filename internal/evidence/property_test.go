@@ -322,3 +322,21 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// A report of few findings beside many statements of other vulnerabilities.
+func BenchmarkOpenAmongMany(b *testing.B) {
+	var report Report
+	var said []Statement
+	for i := range 100 * MaxFindings {
+		id := fmt.Sprintf("CVE-%d", i)
+		if i < 100 {
+			report.Findings = append(report.Findings, Finding{ID: id, Package: fmt.Sprintf("pkg:npm/p%d@1", i)})
+		}
+		said = append(said, Statement{ID: id, Products: []string{string(digestA)}, Status: NotAffected, Reason: "r"})
+	}
+	for b.Loop() {
+		if len(Open(report, said, nil)) != 100 {
+			b.Fatal("closed")
+		}
+	}
+}
