@@ -405,6 +405,12 @@ func (g *gains) places() {
 		}
 		for _, r := range s.x.c.ActivationRules {
 			approvers(r.Approvals, named)
+			if b := r.BreakGlass; b != nil {
+				nameAll(named, b.Reviewers.Groups)
+			}
+			if c := r.TicketCall; c != nil && c.WhenAway != nil {
+				nameAll(named, c.WhenAway.Groups)
+			}
 		}
 	}
 	for _, group := range slices.Sorted(maps.Keys(named)) {
@@ -430,9 +436,7 @@ func nameAll(into map[string]bool, groups []string) {
 func approvers(checks []catalog.Check, into map[string]bool) {
 	for _, c := range checks {
 		if c.Approval != nil {
-			for _, group := range c.Approval.Groups {
-				into[group] = true
-			}
+			nameAll(into, c.Approval.Asks())
 		}
 	}
 }

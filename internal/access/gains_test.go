@@ -273,6 +273,12 @@ func TestWaysOfGrantingMore(t *testing.T) {
 	overriding := func(users string) string {
 		return calls(users) + "---\n{kind: Environment, name: o, project: p, tier: development, override: {groups: [calls], reviewers: {groups: [leads]}}}"
 	}
+	with := func(document string) func(string) string {
+		return func(users string) string { return calls(users) + "---\n" + document }
+	}
+	later := with("{kind: Environment, name: o, project: p, tier: development, checks: [{name: c, approval: {count: 1, groups: [leads], escalate: {after: 30m, groups: [calls]}}}]}")
+	reviewing := with("{kind: ActivationRule, name: r, role: release-manager, scope: /, breakGlass: {budget: 1, review: 24h, reviewers: {count: 1, groups: [calls]}}}")
+	away := with("{kind: ActivationRule, name: r, role: release-manager, scope: /, ticket: 'INC-[0-9]+', ticketCall: {whenAway: {count: 1, groups: [calls]}, call: {url: 'https://t.example.com/{ticket}', method: GET, criteria: body.ok == true}}}")
 	sparing := func(users string) string {
 		return calls(users) + "---\n{kind: Freeze, name: z, scope: /projects/p, from: 2026-03-02T00:00:00Z, until: 2026-03-03T00:00:00Z, reason: r, exempt: [calls]}"
 	}
@@ -301,6 +307,9 @@ func TestWaysOfGrantingMore(t *testing.T) {
 		{"4 group whose approvals count", nil, []string{"<leads>", ", bob"}, "bob", "bob comes into the group leads"},
 		{"4 group whose approvals count, one's own", nil, []string{"<leads>", ", bob"}, "ann", ""},
 		{"4 group that overrides", []string{"<more>", overriding("ann")}, []string{"<more>", overriding("ann, bob")}, "bob", "bob comes into the group calls"},
+		{"4 group that is asked later", []string{"<more>", later("ann")}, []string{"<more>", later("ann, bob")}, "bob", "bob comes into the group calls"},
+		{"4 group that reviews broken glass", []string{"<more>", reviewing("ann")}, []string{"<more>", reviewing("ann, bob")}, "bob", "bob comes into the group calls"},
+		{"4 group that stands in for a service", []string{"<more>", away("ann")}, []string{"<more>", away("ann, bob")}, "bob", "bob comes into the group calls"},
 		{"4 group that a freeze spares", []string{"<more>", sparing("ann")}, []string{"<more>", sparing("ann, bob")}, "bob", "bob comes into the group calls"},
 		{"5 group nesting", nil, []string{"<nest>", ", groups: [held]"}, "bob", "bob comes into the group leads"},
 		{"6 deny removed", nil, []string{"deny: true", "deny: true, end: 2026-03-02T00:00:00Z"}, "", "bob gains deployments/read"},
