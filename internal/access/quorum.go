@@ -61,8 +61,14 @@ func (x *Index) Shortages(now lockkeeper.Moment) []Shortage {
 	q := newQuorum(x, now)
 	for _, scope := range slices.Sorted(maps.Keys(x.c.Environments)) {
 		e := x.c.Environments[scope]
-		q.gate(gateOf{of: "environment " + e.Project + "/" + e.Name, scope: scope, right: lockkeeper.ApproveDeployments, checks: e.Checks, automation: e.Automation},
-			func(user string) bool { return q.could(user, lockkeeper.StartDeployments, scope) })
+		for _, action := range e.Paths() {
+			of := "environment " + e.Project + "/" + e.Name
+			if action != lockkeeper.DeployAction {
+				of = "a " + action + " in the " + of
+			}
+			q.gate(gateOf{of: of, scope: scope, right: lockkeeper.ApproveDeployments, checks: e.For(action).Checks, automation: e.Automation},
+				func(user string) bool { return q.could(user, lockkeeper.StartDeployments, scope) })
+		}
 	}
 	for _, a := range q.activations() {
 		q.gate(a, func(user string) bool {

@@ -105,7 +105,7 @@ func (v *rules) reachable(e Environment, open map[lockkeeper.Scope]bool) bool {
 		return open[scope] || !known
 	}
 	for _, c := range e.Checks {
-		if c.Promotion == nil {
+		if c.Promotion == nil || !c.Asked(lockkeeper.DeployAction) { // something has to come first
 			continue
 		}
 		shut := func(name string) bool { return !is(name) }

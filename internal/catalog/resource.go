@@ -444,6 +444,11 @@ type Check struct {
 	Promotion *Promotion `json:"promotion,omitempty"`
 	Plan      *PlanCheck `json:"plan,omitempty"`
 
+	// Actions are those of which the check is asked: deploy, rollback (back to what was
+	// good there) and redeploy (the last good once more); default: all. A lock, provenance
+	// and an attestation are asked of all.
+	Actions []string `json:"actions,omitempty"`
+
 	Call    *CallCheck    `json:"call,omitempty"`
 	Metrics *MetricsCheck `json:"metrics,omitempty"`
 	Change  *ChangeCheck  `json:"change,omitempty"`

@@ -190,41 +190,54 @@ func (v *rules) approvers(admitted []*resource) {
 		if !ok || len(e.Checks) > maxChecks {
 			continue
 		}
-		total, fine := 0, true
-		for _, c := range e.Checks {
-			if c.Shadow {
+		said := map[int]bool{} // checks that are refused already
+		for _, action := range e.Paths() {
+			v.approversOf(r, e, action, said)
+		}
+	}
+}
+
+// approversOf is approvers for the checks that are asked of an action.
+func (v *rules) approversOf(r *resource, e *Environment, action string, said map[int]bool) {
+	skipped := func(c Check) bool { return c.Shadow || !c.Asked(action) }
+	total, fine := 0, true
+	for _, c := range e.Checks {
+		if skipped(c) {
+			continue
+		}
+		if c.Approval == nil || c.Approval.Count < 1 || c.Approval.Count > maxApprovals {
+			fine = false
+			continue
+		}
+		total += c.Approval.Count
+	}
+	var counts []int
+	var persons [][]lockkeeper.Person
+	for i, c := range e.Checks {
+		if c.Approval == nil || skipped(c) {
+			continue
+		}
+		list := v.personsIn(c.Approval.Asks(), total)
+		if slices.ContainsFunc(c.Approval.Asks(), v.c.Open) {
+			for len(list) < total { // whom a directory will name
+				list = append(list, lockkeeper.Person(fmt.Sprintf("directory/%d", len(list))))
+			}
+		}
+		counts, persons = append(counts, c.Approval.Count), append(persons, list)
+		if len(c.Approval.Groups) > 0 && c.Approval.Count <= maxApprovals && len(list) < c.Approval.Count {
+			if fine = false; said[i] {
 				continue
 			}
-			if c.Approval == nil || c.Approval.Count < 1 || c.Approval.Count > maxApprovals {
-				fine = false
-				continue
-			}
-			total += c.Approval.Count
+			said[i] = true
+			v.add(r, fmt.Sprintf("checks[%d].approval.count", i), "approvals_impossible",
+				fmt.Sprintf("The check %s needs %d to approve, and only %d in its groups could.", name(c.Name), c.Approval.Count, len(list)),
+				"Lower the count or add people; users that are off, automation and second accounts of one person do not count.")
 		}
-		var counts []int
-		var persons [][]lockkeeper.Person
-		for i, c := range e.Checks {
-			if c.Approval == nil || c.Shadow {
-				continue
-			}
-			list := v.personsIn(c.Approval.Asks(), total)
-			if slices.ContainsFunc(c.Approval.Asks(), v.c.Open) {
-				for len(list) < total { // whom a directory will name
-					list = append(list, lockkeeper.Person(fmt.Sprintf("directory/%d", len(list))))
-				}
-			}
-			counts, persons = append(counts, c.Approval.Count), append(persons, list)
-			if len(c.Approval.Groups) > 0 && c.Approval.Count <= maxApprovals && len(list) < c.Approval.Count {
-				fine = false
-				v.add(r, fmt.Sprintf("checks[%d].approval.count", i), "approvals_impossible",
-					fmt.Sprintf("The check %s needs %d to approve, and only %d in its groups could.", name(c.Name), c.Approval.Count, len(list)),
-					"Lower the count or add people; users that are off, automation and second accounts of one person do not count.")
-			}
-		}
-		if fine && !satisfiable(counts, persons) {
-			v.add(r, "checks", "approvals_impossible", fmt.Sprintf("The checks of %s together need %d persons, and their groups do not have so many: one person never fills two places.", e.Name, total),
-				"Lower a count or add people to the groups.")
-		}
+	}
+	if fine && !said[-1] && !satisfiable(counts, persons) {
+		said[-1] = true
+		v.add(r, "checks", "approvals_impossible", fmt.Sprintf("The checks of %s together need %d persons, and their groups do not have so many: one person never fills two places.", e.Name, total),
+			"Lower a count or add people to the groups.")
 	}
 }
 

@@ -47,6 +47,8 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 			v.add(r, at+".name", "duplicate", "Two approvals have the name "+name(c.Name)+".", "Give each a name of its own.")
 		case c.Soft:
 			v.add(r, at+".soft", "soft_unfit", "Only checks of deployments can be soft.", "Leave soft out.")
+		case len(c.Actions) > 0:
+			v.add(r, at+".actions", "actions_unfit", "Only checks of deployments are asked of some actions.", "Leave actions out.")
 		case c.Shadow:
 			v.add(r, at+".shadow", "shadow_unfit", "An approval of an activation is asked for or it is not.", "Leave shadow out.")
 		case c.Approval.Review != "":

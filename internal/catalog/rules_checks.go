@@ -43,6 +43,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 		first[check.Name] = true
 		v.check1(r, at, e, check)
 		v.softUnfit(r, at, check)
+		v.actionsUnfit(r, at, e, check)
 		v.shadow(r, at, e, check)
 		if check.Lock != nil {
 			if locks++; locks > 1 {
@@ -321,9 +322,18 @@ func (v *rules) demands(r *resource, e *Environment) {
 		DemandSecurityReview: "Add review: security to the approval that security people give",
 		DemandBranchControl:  "Add a check with branches: {allowed: [refs/heads/main]}",
 	}
-	for _, d := range Demands() {
-		if !e.Meets(d) && !slices.ContainsFunc(e.Waivers, func(w Waiver) bool { return w.Demand == d }) {
-			v.add(r, "checks", says[d][0], "The environment "+e.Name+" is of tier production, and "+says[d][1]+".",
+	said := map[Demand]bool{}
+	for _, action := range e.Paths() {
+		there, of := e.For(action), ""
+		if action != lockkeeper.DeployAction {
+			of = ", where that is a " + action
+		}
+		for _, d := range DemandsOf(action) {
+			if said[d] || there.Meets(d) || slices.ContainsFunc(e.Waivers, func(w Waiver) bool { return w.Demand == d }) {
+				continue
+			}
+			said[d] = true
+			v.add(r, "checks", says[d][0], "The environment "+e.Name+" is of tier production, and "+says[d][1]+of+".",
 				mend[d]+", or waive it in somebody's name and for a time: waivers: [{demand: "+string(d)+", owner: USER, until: …, reason: …}].")
 		}
 	}

@@ -292,6 +292,7 @@ func (w *weakening) waivers(a, b Environment) {
 
 func (w *weakening) check(a, b Check) {
 	w.when(b.Soft && !a.Soft, "the check %s may be waived by an override", a.Name)
+	w.actions(a, b)
 	switch {
 	case a.Approval != nil && b.Approval != nil:
 		w.approval(a.Name, *a.Approval, *b.Approval)

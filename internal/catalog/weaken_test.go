@@ -106,6 +106,7 @@ checks:
   - {name: b, sbom: {least: 6, identified: 90, versioned: 91, licensed: 92, from: [facts/all], age: 26h}}
   - {name: v, vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}}
   - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
+  - {name: path, delay: {for: 9m30s}, actions: [deploy, rollback]}
   - {name: tf, plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}}
   - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
   - {name: c, call: {service: {url: "https://service.example.com/{parameter.x}", criteria: body.fine == true}, validity: 10m, within: 1h}}
@@ -390,12 +391,14 @@ func judgements() map[string]judgement {
 		"AttestationCheck.Rule":     {weaker: []edit{{"rule: predicate.ok == true, ", "", false}, {"predicate.ok == true", "predicate.ok != false", true}}},
 		"AttestationCheck.Message":  {none: forPeople, not: []edit{{"message: mm", "message: nn", true}}},
 		"AttestationCheck.From":     {weaker: []edit{{"from: [facts/all], age: 29h", "age: 29h", false}}},
-		"Check.Plan":                {weaker: []edit{{"plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}", "delay: {for: 10m}", true}}},
-		"PlanCheck.Kind":            {weaker: []edit{{"kind: terraform, destroys: 2,", "kind: helm,", true}}},
-		"PlanCheck.Destroys":        {weaker: []edit{{"destroys: 2, ", "", false}, {"destroys: 2, ", "destroys: 3, ", false}}, not: []edit{{"destroys: 2, ", "destroys: 1, ", false}}},
-		"PlanCheck.From":            {weaker: []edit{{"from: [facts/all], age: 23h", "age: 23h", false}}},
-		"PlanCheck.Age":             {weaker: []edit{{"age: 23h", "age: 24h", false}, {", age: 23h", "", false}}},
-		"AttestationCheck.Age":      {weaker: []edit{{"age: 29h", "age: 290h", false}}},
+		"Check.Actions": {weaker: []edit{{"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}, actions: [deploy]", false}, {"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}, actions: [deploy, redeploy]", true}},
+			not: []edit{{"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}", false}}},
+		"Check.Plan":           {weaker: []edit{{"plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}", "delay: {for: 10m}", true}}},
+		"PlanCheck.Kind":       {weaker: []edit{{"kind: terraform, destroys: 2,", "kind: helm,", true}}},
+		"PlanCheck.Destroys":   {weaker: []edit{{"destroys: 2, ", "", false}, {"destroys: 2, ", "destroys: 3, ", false}}, not: []edit{{"destroys: 2, ", "destroys: 1, ", false}}},
+		"PlanCheck.From":       {weaker: []edit{{"from: [facts/all], age: 23h", "age: 23h", false}}},
+		"PlanCheck.Age":        {weaker: []edit{{"age: 23h", "age: 24h", false}, {", age: 23h", "", false}}},
+		"AttestationCheck.Age": {weaker: []edit{{"age: 29h", "age: 290h", false}}},
 
 		"Signer.Name": {names: another}, "Signer.Title": {none: forPeople, not: []edit{{"name: ci-key, title: t", "name: ci-key", true}}},
 		"Signer.Key":      {weaker: []edit{{`-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAl8lqS/s9UsHNckPfCdS78zwahjtG4y1jtRH/ZrzGeFA=\n-----END PUBLIC KEY-----`, `-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEATTYviZ26OmtDrxCmWptjJffu4KAzRfghtf7S5m3r55Q=\n-----END PUBLIC KEY-----`, true}}},

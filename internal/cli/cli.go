@@ -195,6 +195,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.freezeCommand(), a.overrideCommand())
 	root.AddCommand(a.tokensCommand(), a.factorsCommand(), a.stepUpCommand())
 	root.AddCommand(a.whatIfCommand(), a.observeCommand())
+	root.AddCommand(a.strikeCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
 	// A parent is no command to run, though it has something to say when it is.

@@ -51,8 +51,9 @@ var wrong = map[string][]string{
 	"break-glass": {"operator", "--reason", "x"}, "notices list": {}, "notices acknowledge": {"n-x"}, "reviews list": {}, "reviews show": {"v-x"}, "reviews close": {"v-x", "--finding", "x"},
 	"factors list": {}, "factors totp": {}, "factors passkey": {}, "factors confirm": {"f-x", "--code", "1"}, "factors remove": {"f-x"}, "factors reset": {"bob", "--reason", "r"}, "step-up": {"--code", "1"},
 	"tokens make": {"--name", "ci", "--actions", "catalog/read"}, "tokens list": {}, "tokens revoke": {"k-x"},
-	"measures": {},
-	"what-if":  {"--data", "NOTHING"}, "observe report": {},
+	"measures":   {},
+	"strike add": {"d-x", "--reason", "x"}, "strike list": {}, "strike lift": {"x-x", "--reason", "x"},
+	"what-if": {"--data", "NOTHING"}, "observe report": {},
 	"notifications list": {}, "notifications test": {"mail"},
 	"what-can": {"bob"}, "who-can": {"deployments/approve", "/"},
 }

@@ -10,8 +10,8 @@ import (
 // Facts are what a gate decides on, all of one instant.
 type Facts struct {
 	Ask         lockkeeper.Ask
-	About       string // what approvers approve, where it is not deployments to the environment
-	Environment catalog.Environment
+	About       string                // what approvers approve, where it is not deployments to the environment
+	Environment catalog.Environment   // with the checks that are asked of the ask's action
 	Identity    *catalog.Identity     // the environment's identity; nil: it has none
 	Freezes     []catalog.Freeze      // all that cover the environment, whatever their time
 	Initiators  []Initiator           // everybody behind the run; none: nobody can name one
@@ -47,6 +47,8 @@ type Facts struct {
 	Rivals func() []Rival
 	// Stood is what stood in another environment of the project, oldest first.
 	Stood func(environment string) []Stretch
+	// Struck are the artifacts that somebody has struck from the environment.
+	Struck []Strike
 }
 
 // asOf is the instant up to which ages count: now, or the release.

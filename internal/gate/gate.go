@@ -171,6 +171,9 @@ func artifacts(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 
 func oneArtifact(f Facts, a lockkeeper.Artifact, now lockkeeper.Moment) lockkeeper.Decision {
 	d := lockkeeper.Decision{Subject: "artifact " + a.Name, Verdict: lockkeeper.Pass}
+	if s, is := f.struck(a); is {
+		return s.against(a, d)
+	}
 	if f.again() {
 		return oldArtifact(f, a, d)
 	}

@@ -38,11 +38,15 @@ func (l Lint) String() string {
 func Look(c *catalog.Catalog, now lockkeeper.Moment) []Lint {
 	var out []Lint
 	for _, scope := range slices.Sorted(maps.Keys(c.Environments)) {
-		l := linter{c: c, scope: scope, env: c.Environments[scope], now: now}
-		l.identity()
-		if !l.env.Observes() {
-			l.demands()
-			l.times()
+		env := c.Environments[scope]
+		l := linter{c: c, scope: scope, now: now}
+		for _, action := range env.Paths() {
+			l.env, l.action = env.For(action), action
+			l.identity()
+			if !l.env.Observes() {
+				l.demands()
+				l.times()
+			}
 		}
 		l.frozen()
 		l.lock()
@@ -52,15 +56,24 @@ func Look(c *catalog.Catalog, now lockkeeper.Moment) []Lint {
 }
 
 type linter struct {
-	c     *catalog.Catalog
-	scope lockkeeper.Scope
-	env   catalog.Environment
-	now   lockkeeper.Moment
-	found []Lint
+	c      *catalog.Catalog
+	scope  lockkeeper.Scope
+	env    catalog.Environment // with the checks of one action
+	action string
+	now    lockkeeper.Moment
+	found  []Lint
 }
 
+// add notes what is found. What a deployment meets, too, is told of that alone.
 func (l *linter) add(never bool, code, mend, format string, args ...any) {
-	l.found = append(l.found, Lint{Scope: l.scope, Code: code, Sentence: fmt.Sprintf(format, args...), Mend: mend, Never: never})
+	found := Lint{Scope: l.scope, Code: code, Sentence: fmt.Sprintf(format, args...), Mend: mend, Never: never}
+	if slices.Contains(l.found, found) {
+		return
+	}
+	if l.action != lockkeeper.DeployAction {
+		found.Sentence = "Of a " + l.action + ": " + found.Sentence
+	}
+	l.found = append(l.found, found)
 }
 
 // enforced are the checks that hold somebody up.
@@ -153,7 +166,7 @@ func (l *linter) started(stages []catalog.Stage) {
 
 // demands looks for what production must have and has a waiver for no more.
 func (l *linter) demands() {
-	f := Facts{Environment: l.env}
+	f := Facts{Environment: l.env, Ask: lockkeeper.Ask{Action: l.action}}
 	for _, d := range demands(f, l.now) {
 		if d.Verdict != lockkeeper.Pass {
 			l.add(true, d.Code, d.Next, "%s", d.Sentence)
@@ -224,6 +237,7 @@ const longFreeze = 90 * 24 * time.Hour
 
 // frozen looks for freezes that stop everything, from now and for long.
 func (l *linter) frozen() {
+	l.action = lockkeeper.DeployAction // what is told here stops everything
 	for _, z := range l.c.FreezesAt(l.scope) {
 		all := true
 		for _, action := range []string{lockkeeper.DeployAction, lockkeeper.RollbackAction} {
@@ -240,6 +254,7 @@ func (l *linter) frozen() {
 // lock looks for holders that outlast those who wait. One deployment takes one lock,
 // and as the last thing, so that locks of Lockkeeper alone never wait in a circle.
 func (l *linter) lock() {
+	l.action = lockkeeper.DeployAction // it is asked of every action
 	c := lockOf(l.env)
 	if c != nil && c.Lock.Mode == catalog.LockSequential && l.env.LeaseLimit() >= l.env.PatienceLimit() {
 		l.add(false, "lock_outlasts_patience", "Set patience well above lease, or lease below it.",

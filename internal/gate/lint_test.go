@@ -112,6 +112,31 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// A path that is never open is told of, by its action, and what a deployment meets, too, once.
+func TestLookAtPaths(t *testing.T) {
+	hours := func(name, zone string, actions ...string) catalog.Check {
+		return catalog.Check{Name: name, Actions: actions, Hours: &catalog.Hours{Zone: zone, Windows: []catalog.Window{{Days: []string{"monday"}, From: "09:00", To: "10:00"}}}}
+	}
+	never := hours("none", "UTC", "rollback")
+	never.Hours.Windows[0].Days = nil
+	c := &catalog.Catalog{Environments: map[lockkeeper.Scope]catalog.Environment{"/projects/p/environments/e": {Name: "e", Project: "p", Tier: catalog.Production,
+		Checks: []catalog.Check{never, {Name: "main", Branches: &catalog.Branches{Allowed: []string{"refs/heads/main"}}}, {Name: "people", Approval: &catalog.Approval{Count: 1}, Actions: []string{"deploy", "redeploy"}}}}}}
+	var got []string
+	for _, l := range Look(c, now) {
+		got = append(got, l.Code+": "+l.Sentence)
+	}
+	all := strings.Join(got, "\n")
+	for _, want := range []string{"hours_never_open: Of a rollback: The hours of the check none never open", "demand_unmet: Of a rollback: e is of tier production, has no approval",
+		"demand_unmet: e is of tier production, has no security-review"} {
+		if strings.Count(all, want) != 1 {
+			t.Errorf("%q stands %d times in:\n%s", want, strings.Count(all, want), all)
+		}
+	}
+	if strings.Contains(all, "Of a rollback: e is of tier production, has no security-review") || strings.Contains(all, "Of a redeploy") || strings.Count(all, "environment_without_identity") != 1 {
+		t.Errorf("told too much:\n%s", all)
+	}
+}
+
 // TestLookAtHours compares what is said of hours with a look at every quarter of an
 // hour in the time that is looked at.
 func TestLookAtHours(t *testing.T) {

@@ -16,7 +16,7 @@ func demands(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 		return nil
 	}
 	var out []lockkeeper.Decision
-	for _, demand := range catalog.Demands() {
+	for _, demand := range catalog.DemandsOf(f.Ask.Action) {
 		if !f.Environment.Meets(demand) {
 			out = append(out, waived(f, demand, now))
 		}

@@ -31,6 +31,8 @@ var alertKinds = map[string]string{
 	"activated_often": "low", "duplicate": "low", "empty_group": "low",
 
 	"channel_failing": "high",
+
+	"struck_runs": "high",
 }
 
 // AlertKinds lists the kinds of alert, sorted.
@@ -103,6 +105,7 @@ func (k *Keeper) alerts(ctx context.Context, t Thresholds) ([]Alert, error) {
 	w.outside()
 	k.strangers(w)
 	k.outdated(w)
+	k.struckStanding(w)
 	w.channels()
 	if err := k.activatedOften(ctx, w, t); err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func (k *Keeper) Checklist(v View) []ChecklistItem {
 	if v.Status != Waiting {
 		return nil
 	}
-	return reviewItems(&v.Deployment, k.Rules().Catalog.Environments[lockkeeper.EnvironmentScope(v.Ask.Project, v.Ask.Environment)])
+	return reviewItems(&v.Deployment, k.Rules().Catalog.Environments[lockkeeper.EnvironmentScope(v.Ask.Project, v.Ask.Environment)].For(v.Ask.Action))
 }
 
 func reviewItems(d *Deployment, env catalog.Environment) []ChecklistItem {

@@ -63,6 +63,7 @@ func (w *world) openAsk(c openDeployment, now lockkeeper.Moment) ([]event, any, 
 		return nil, nil, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %q.", ask.Project, ask.Environment).
 			WithNext("Name an environment of the catalog: %s.", environmentsOf(w.rules.Catalog, ask.Project))
 	}
+	env = env.For(ask.Action)
 	origins, err := w.origins(c.Job)
 	if err != nil {
 		return nil, nil, err
@@ -425,8 +426,7 @@ const maxSwept = 100
 // waiting ask before its patience does: an approval's time-out or a lock that
 // lets only the newest through.
 func (w *world) mayEndAlone(d *Deployment) bool {
-	env := w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)]
-	return slices.ContainsFunc(slices.Concat(env.Checks, d.Terms), func(c catalog.Check) bool {
+	return slices.ContainsFunc(slices.Concat(w.environmentOf(d).Checks, d.Terms), func(c catalog.Check) bool {
 		return c.Approval != nil && c.Approval.Timeout > 0 || c.Lock != nil && c.Lock.Mode == catalog.LockLatest
 	})
 }

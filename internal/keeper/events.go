@@ -96,6 +96,9 @@ var eventKinds = map[string]func() event{
 	"hold.answered/1": func() event { return new(holdAnswered) },
 	"lease.joined/1":  func() event { return new(leaseJoined) },
 
+	"strike.made/1":   func() event { return new(strikeMade) },
+	"strike.lifted/1": func() event { return new(strikeLifted) },
+
 	"freeze.started/1":     func() event { return new(freezeStarted) },
 	"freeze.ended/1":       func() event { return new(freezeEnded) },
 	"override.requested/1": func() event { return new(overrideRequested) },

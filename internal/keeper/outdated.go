@@ -33,7 +33,7 @@ func (k *Keeper) outdatedAt(scope lockkeeper.Scope, now lockkeeper.Moment) (Aler
 		return Alert{}, false
 	}
 	last := good[len(good)-1]
-	f := gate.Facts{Environment: env, Ask: lockkeeper.Ask{Action: lockkeeper.DeployAction, Project: env.Project, Environment: env.Name, Artifacts: last.Artifacts, Commit: last.Commit}}
+	f := gate.Facts{Environment: env.For(lockkeeper.DeployAction), Ask: lockkeeper.Ask{Action: lockkeeper.DeployAction, Project: env.Project, Environment: env.Name, Artifacts: last.Artifacts, Commit: last.Commit}}
 	w.weigh(&f, nil)
 	bad := gate.Outdated(f, now)
 	if len(bad) == 0 {

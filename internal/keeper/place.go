@@ -95,7 +95,8 @@ func (s *State) alone(d *Deployment) bool {
 // stood gives a gate what stood in the other environments of a project.
 func (w *world) stood(project string) func(environment string) []gate.Stretch {
 	return func(environment string) []gate.Stretch {
-		return w.place(lockkeeper.EnvironmentScope(project, environment)).Stretches
+		scope := lockkeeper.EnvironmentScope(project, environment)
+		return w.unstruck(scope, w.place(scope).Stretches)
 	}
 }
 

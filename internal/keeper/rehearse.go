@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -220,6 +221,7 @@ func (w *world) imagine(by Caller, o Imagined, now lockkeeper.Moment) (Rehearsal
 		return out, lockkeeper.NotFound.Errorf("environment_unknown", "The project %s has no environment %q.", o.Project, o.Environment).
 			WithNext("Name an environment of the catalog: %s.", environmentsOf(w.rules.Catalog, o.Project))
 	}
+	env = env.For(cmp.Or(o.Action, lockkeeper.DeployAction))
 	pipeline, stage, err := w.stageNamed(o)
 	if err != nil {
 		return out, err

@@ -59,8 +59,9 @@ func (d *Deployment) until(c catalog.CallCheck) lockkeeper.Moment {
 	return d.Deadline
 }
 
+// environmentOf is the environment of an ask, with the checks that are asked of it.
 func (w *world) environmentOf(d *Deployment) catalog.Environment {
-	return w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)]
+	return w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)].For(d.Ask.Action)
 }
 
 // unsampled begins the questions of checks that were not asked about a waiting ask:

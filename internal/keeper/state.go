@@ -87,6 +87,10 @@ type State struct {
 	// Places is what is known of each environment that was ever deployed to or
 	// reported, by its scope. An epoch forgets the stretches.
 	Places map[lockkeeper.Scope]*Place `json:"places,omitempty"`
+	// Strikes are artifacts that must not be put somewhere, by the strike's id. At most
+	// maxStrikes: past it none is made, for to forget one would let in what is kept out.
+	// Evicted when lifted.
+	Strikes map[string]*Strike `json:"strikes,omitempty"`
 	// Freed is when the last lease of each environment ended. One entry for each
 	// environment that was ever deployed to.
 	Freed map[lockkeeper.Scope]lockkeeper.Moment `json:"freed"`

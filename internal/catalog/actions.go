@@ -1,0 +1,94 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockkeeper/lockkeeper"
+)
+
+// CheckActions are the actions of which a check can be asked.
+func CheckActions() []string {
+	return []string{lockkeeper.DeployAction, lockkeeper.RollbackAction, lockkeeper.RedeployAction}
+}
+
+// Asked reports whether the check is asked of an action.
+func (c Check) Asked(action string) bool {
+	return len(c.Actions) == 0 || slices.Contains(c.Actions, action)
+}
+
+// For is the environment as an ask of an action meets it: with the checks that are asked
+// of that, in their order.
+func (e Environment) For(action string) Environment {
+	if !slices.ContainsFunc(e.Checks, func(c Check) bool { return !c.Asked(action) }) {
+		return e
+	}
+	e.Checks = slices.DeleteFunc(slices.Clone(e.Checks), func(c Check) bool { return !c.Asked(action) })
+	return e
+}
+
+// Paths are the actions whose checks differ from those of a deployment, that one first.
+func (e Environment) Paths() []string {
+	out := []string{lockkeeper.DeployAction}
+	for _, action := range CheckActions()[1:] {
+		if slices.ContainsFunc(e.Checks, func(c Check) bool { return c.Asked(action) != c.Asked(lockkeeper.DeployAction) }) {
+			out = append(out, action)
+		}
+	}
+	return out
+}
+
+// DemandsOf lists what production must have for an action. What goes back was reviewed
+// for security when it first came; that somebody approves, and from which branch it is
+// started, is demanded of it all the same.
+func DemandsOf(action string) []Demand {
+	if action == lockkeeper.RollbackAction {
+		return []Demand{DemandApproval, DemandBranchControl}
+	}
+	return Demands()
+}
+
+// actionsUnfit refuses a check that is asked of actions that do not exist, or that none
+// may be without, and an approval that comes after one which some of its asks never see.
+func (v *rules) actionsUnfit(r *resource, at string, e *Environment, c Check) {
+	if c.Approval != nil {
+		v.afterAsked(r, at, e, c)
+	}
+	if r.root.find(at).field("actions") == nil {
+		return
+	}
+	if len(c.Actions) == 0 || len(c.Actions) > len(CheckActions()) {
+		v.bounded(r, at+".actions", len(c.Actions), len(CheckActions()))
+		return
+	}
+	v.oneOf(r, at+".actions", c.Actions, CheckActions()...)
+	switch {
+	case c.Lock != nil:
+		v.add(r, at+".actions", "actions_unfit", "A lock keeps all that runs there from each other, whatever it is.", "Take actions out.")
+	case c.Provenance != nil || c.Attestation != nil:
+		v.add(r, at+".actions", "actions_unfit", "What a signature proves is asked of whatever is put there, also of what was there before.", "Take actions out.")
+	}
+}
+
+func (v *rules) afterAsked(r *resource, at string, e *Environment, c Check) {
+	for i, before := range c.Approval.After {
+		j := slices.IndexFunc(e.Checks, func(o Check) bool { return o.Name == before && o.Approval != nil })
+		if j < 0 {
+			continue // said elsewhere
+		}
+		for _, action := range CheckActions() {
+			if c.Asked(action) && !e.Checks[j].Asked(action) {
+				v.add(r, fmt.Sprintf("%s.approval.after[%d]", at, i), "after_not_asked", fmt.Sprintf("The approval %s comes after %s, which is not asked of a %s, so it could never be given there.", name(c.Name), name(before), action),
+					"Let both be asked of the same actions, or take the entry out.")
+				break
+			}
+		}
+	}
+}
+
+// actions reports a check that is asked of less.
+func (w *weakening) actions(a, b Check) {
+	for _, action := range CheckActions() {
+		w.when(a.Asked(action) && !b.Asked(action), "the check %s is not asked of a %s any more", a.Name, action)
+	}
+}
