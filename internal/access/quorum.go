@@ -66,8 +66,14 @@ func (x *Index) Shortages(now lockkeeper.Moment) []Shortage {
 			if action != lockkeeper.DeployAction {
 				of = "a " + action + " in the " + of
 			}
-			q.gate(gateOf{of: of, scope: scope, right: lockkeeper.ApproveDeployments, checks: e.For(action).Checks, automation: e.Automation},
-				func(user string) bool { return q.could(user, lockkeeper.StartDeployments, scope) })
+			for _, when := range e.For(action).Conditions() {
+				of := of
+				if when != "" {
+					of += ", where " + when
+				}
+				q.gate(gateOf{of: of, scope: scope, right: lockkeeper.ApproveDeployments, checks: e.For(action).Under(when).Checks, automation: e.Automation},
+					func(user string) bool { return q.could(user, lockkeeper.StartDeployments, scope) })
+			}
 		}
 	}
 	for _, a := range q.activations() {

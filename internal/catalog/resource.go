@@ -448,6 +448,10 @@ type Check struct {
 	// good there) and redeploy (the last good once more); default: all. A lock, provenance
 	// and an attestation are asked of all.
 	Actions []string `json:"actions,omitempty"`
+	// When is a CEL expression over the ask, as that of an expression check: the check is
+	// asked only where it is true or cannot be judged, so that what carries little risk
+	// prompts nobody. Such a check meets no demand of production.
+	When string `json:"when,omitempty"`
 
 	Call    *CallCheck    `json:"call,omitempty"`
 	Metrics *MetricsCheck `json:"metrics,omitempty"`

@@ -192,14 +192,16 @@ func (v *rules) approvers(admitted []*resource) {
 		}
 		said := map[int]bool{} // checks that are refused already
 		for _, action := range e.Paths() {
-			v.approversOf(r, e, action, said)
+			for _, when := range e.Conditions() {
+				v.approversOf(r, e, func(c Check) bool { return c.Asked(action) && (c.When == "" || c.When == when) }, said)
+			}
 		}
 	}
 }
 
-// approversOf is approvers for the checks that are asked of an action.
-func (v *rules) approversOf(r *resource, e *Environment, action string, said map[int]bool) {
-	skipped := func(c Check) bool { return c.Shadow || !c.Asked(action) }
+// approversOf is approvers for the checks that some asks meet together.
+func (v *rules) approversOf(r *resource, e *Environment, meets func(Check) bool, said map[int]bool) {
+	skipped := func(c Check) bool { return c.Shadow || !meets(c) }
 	total, fine := 0, true
 	for _, c := range e.Checks {
 		if skipped(c) {

@@ -290,7 +290,7 @@ func Demands() []Demand {
 // none, so that no override reaches what production must have.
 func (e Environment) Meets(d Demand) bool {
 	return slices.ContainsFunc(e.Checks, func(c Check) bool {
-		if c.Soft || c.Shadow {
+		if c.Soft || c.Shadow || c.When != "" {
 			return false
 		}
 		switch d {

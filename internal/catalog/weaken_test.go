@@ -107,6 +107,7 @@ checks:
   - {name: v, vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}}
   - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
   - {name: path, delay: {for: 9m30s}, actions: [deploy, rollback]}
+  - {name: risky, delay: {for: 8m20s}, when: ask.attempt > 3}
   - {name: tf, plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}}
   - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
   - {name: c, call: {service: {url: "https://service.example.com/{parameter.x}", criteria: body.fine == true}, validity: 10m, within: 1h}}
@@ -391,6 +392,7 @@ func judgements() map[string]judgement {
 		"AttestationCheck.Rule":     {weaker: []edit{{"rule: predicate.ok == true, ", "", false}, {"predicate.ok == true", "predicate.ok != false", true}}},
 		"AttestationCheck.Message":  {none: forPeople, not: []edit{{"message: mm", "message: nn", true}}},
 		"AttestationCheck.From":     {weaker: []edit{{"from: [facts/all], age: 29h", "age: 29h", false}}},
+		"Check.When": {weaker: []edit{{", when: ask.attempt > 3", ", when: ask.attempt > 4", true}}, not: []edit{{", when: ask.attempt > 3", "", false}}},
 		"Check.Actions": {weaker: []edit{{"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}, actions: [deploy]", false}, {"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}, actions: [deploy, redeploy]", true}},
 			not: []edit{{"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}", false}}},
 		"Check.Plan":           {weaker: []edit{{"plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}", "delay: {for: 10m}", true}}},

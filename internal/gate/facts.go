@@ -47,6 +47,8 @@ type Facts struct {
 	Rivals func() []Rival
 	// Stood is what stood in another environment of the project, oldest first.
 	Stood func(environment string) []Stretch
+	// Unasked are checks of it that are not asked of this ask, as their when says.
+	Unasked []catalog.Check
 	// Struck are the artifacts that somebody has struck from the environment.
 	Struck []Strike
 }

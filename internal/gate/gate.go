@@ -34,6 +34,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because := []lockkeeper.Decision{initiator(f), stage(f), artifacts(f, now)}
 	because = append(because, demands(f, now)...)
 	because = append(because, f.Activated...)
+	because = append(because, unasked(f)...)
 	because = append(because, f.waiveAll(static(f))...)
 	because = append(because, f.waiveAll(evidenceChecks(f, now))...)
 	because = append(because, f.waiveAll(promotions(f, now))...)

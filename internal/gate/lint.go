@@ -76,12 +76,12 @@ func (l *linter) add(never bool, code, mend, format string, args ...any) {
 	l.found = append(l.found, found)
 }
 
-// enforced are the checks that hold somebody up.
+// enforced are the checks that hold everybody up.
 func (l *linter) enforced() []catalog.Check {
 	if l.env.Observes() {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(l.env.Checks), func(c catalog.Check) bool { return c.Shadow })
+	return slices.DeleteFunc(slices.Clone(l.env.Checks), func(c catalog.Check) bool { return c.Shadow || c.When != "" })
 }
 
 // identity looks at the stages that may hold the environment's identity: somebody must

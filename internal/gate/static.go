@@ -63,6 +63,15 @@ func static(f Facts) []lockkeeper.Decision {
 	return out
 }
 
+// unasked says which checks are not asked, and why.
+func unasked(f Facts) []lockkeeper.Decision {
+	var out []lockkeeper.Decision
+	for _, c := range f.Unasked {
+		out = append(out, passed(c, "check_not_asked", "It is asked only where %s, which is not so of this ask.", clip(c.When)))
+	}
+	return out
+}
+
 func failed(c catalog.Check, code, sentence, next string) lockkeeper.Decision {
 	return lockkeeper.Decision{Subject: "check " + c.Name, Verdict: lockkeeper.Fail, Code: code, Sentence: sentence, Next: next}
 }

@@ -43,7 +43,9 @@ func (k *Keeper) Checklist(v View) []ChecklistItem {
 	if v.Status != Waiting {
 		return nil
 	}
-	return reviewItems(&v.Deployment, k.Rules().Catalog.Environments[lockkeeper.EnvironmentScope(v.Ask.Project, v.Ask.Environment)].For(v.Ask.Action))
+	c := k.Rules().Catalog
+	env, _ := c.Facing(c.Environments[lockkeeper.EnvironmentScope(v.Ask.Project, v.Ask.Environment)], v.Ask)
+	return reviewItems(&v.Deployment, env)
 }
 
 func reviewItems(d *Deployment, env catalog.Environment) []ChecklistItem {

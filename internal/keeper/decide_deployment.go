@@ -63,7 +63,7 @@ func (w *world) openAsk(c openDeployment, now lockkeeper.Moment) ([]event, any, 
 		return nil, nil, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %q.", ask.Project, ask.Environment).
 			WithNext("Name an environment of the catalog: %s.", environmentsOf(w.rules.Catalog, ask.Project))
 	}
-	env = env.For(ask.Action)
+	env, _ = w.rules.Catalog.Facing(env, ask)
 	origins, err := w.origins(c.Job)
 	if err != nil {
 		return nil, nil, err

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -221,7 +220,6 @@ func (w *world) imagine(by Caller, o Imagined, now lockkeeper.Moment) (Rehearsal
 		return out, lockkeeper.NotFound.Errorf("environment_unknown", "The project %s has no environment %q.", o.Project, o.Environment).
 			WithNext("Name an environment of the catalog: %s.", environmentsOf(w.rules.Catalog, o.Project))
 	}
-	env = env.For(cmp.Or(o.Action, lockkeeper.DeployAction))
 	pipeline, stage, err := w.stageNamed(o)
 	if err != nil {
 		return out, err
@@ -239,6 +237,7 @@ func (w *world) imagine(by Caller, o Imagined, now lockkeeper.Moment) (Rehearsal
 	if err != nil {
 		return out, lockkeeper.Invalid.Errorf("ask_malformed", "The ask has no digest: %v.", err)
 	}
+	env, _ = w.rules.Catalog.Facing(env, ask)
 	d := &Deployment{ID: rehearsed, Status: Waiting, Ask: ask, Digest: digest, Opened: now, OpenedSeq: w.Size, Deadline: now.Add(env.PatienceLimit()),
 		Initiators: []Origin{origin}, Terms: gate.Terms(env), Apart: w.separations(scope), RecordAge: env.RecordLimit(),
 		Production: env.Tier == catalog.Production, Activation: env.Activation, Observed: env.Observes(), Override: env.Override}

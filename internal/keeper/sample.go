@@ -61,7 +61,8 @@ func (d *Deployment) until(c catalog.CallCheck) lockkeeper.Moment {
 
 // environmentOf is the environment of an ask, with the checks that are asked of it.
 func (w *world) environmentOf(d *Deployment) catalog.Environment {
-	return w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)].For(d.Ask.Action)
+	env, _ := w.rules.Catalog.Facing(w.rules.Catalog.Environments[lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)], d.Ask)
+	return env
 }
 
 // unsampled begins the questions of checks that were not asked about a waiting ask:

@@ -206,7 +206,8 @@ func (h *hindsight) underGiven(ev event) {
 	switch ev := ev.(type) {
 	case *deploymentOpened:
 		scope := lockkeeper.EnvironmentScope(ev.Ask.Project, ev.Ask.Environment)
-		env, d := h.rules.Catalog.Environments[scope].For(ev.Ask.Action), h.state.Deployments[ev.ID]
+		env, _ := h.rules.Catalog.Facing(h.rules.Catalog.Environments[scope], ev.Ask)
+		d := h.state.Deployments[ev.ID]
 		d.Terms, d.Apart, d.RecordAge, d.Production = gate.Terms(env), w.separations(scope), env.RecordLimit(), env.Tier == catalog.Production
 		d.Activation, d.Observed, d.Override, d.Deadline = env.Activation, env.Observes(), env.Override, d.Opened.Add(env.PatienceLimit())
 	case *overrideRequested:

@@ -225,8 +225,8 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 		return gate.Facts{}, lockkeeper.Forbidden.Errorf("environment_unknown", "The project %s has no environment %s.", d.Ask.Project, d.Ask.Environment).
 			WithNext("Ask for an environment that the catalog names.")
 	}
-	env = d.heldTo(env.For(d.Ask.Action))
-	f := gate.Facts{Ask: d.Ask, Environment: env, Freezes: w.freezesOn(d.Ask),
+	env, unasked := w.rules.Catalog.Facing(d.heldTo(env), d.Ask)
+	f := gate.Facts{Ask: d.Ask, Environment: env, Unasked: unasked, Freezes: w.freezesOn(d.Ask),
 		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: w.deadline(d), Production: d.Production,
 		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds, Stood: w.stood(d.Ask.Project),
 		Struck: w.struckAt(scope, d.Ask.Artifacts), Rivals: func() []gate.Rival { return w.rivals(d, now) }}
