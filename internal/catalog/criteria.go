@@ -32,8 +32,8 @@ type Criteria struct {
 }
 
 var criteriaEnvironment = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(cel.Variable(statusVariable, cel.IntType), cel.Variable(bodyVariable, cel.DynType), cel.Variable(askVariable, cel.MapType(cel.StringType, cel.StringType)),
-		cel.ParserRecursionLimit(maxRuleDepth), cel.ParserExpressionSizeLimit(maxRuleBytes), cel.DefaultUTCTimeZone(true))
+	return cel.NewEnv(append(criteriaFunctions(), cel.Variable(statusVariable, cel.IntType), cel.Variable(bodyVariable, cel.DynType), cel.Variable(askVariable, cel.MapType(cel.StringType, cel.StringType)),
+		cel.ParserRecursionLimit(maxRuleDepth), cel.ParserExpressionSizeLimit(maxRuleBytes), cel.DefaultUTCTimeZone(true))...)
 })
 
 // CompileCriteria compiles the criteria of a call about a ticket. The error is a

@@ -16,6 +16,9 @@ type Call struct {
 	URL     string   `json:"url"`
 	Method  string   `json:"method,omitempty"`  // POST, with the question as JSON, or GET, without a body; default POST
 	Headers []Header `json:"headers,omitempty"` // sent besides; none that authenticates
+	// Places say which form values have that stand in the URL: a value of another form
+	// is asked about by nobody.
+	Places []Place `json:"places,omitempty"`
 	// Criteria is CEL over status, body and ask that must be true of the answer. body
 	// is its JSON; ask has id, digest, user, role, scope, reason, ticket. Unless it
 	// names status, that must be 200 to 299.
@@ -31,6 +34,12 @@ type Call struct {
 type Header struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+}
+
+// A Place is one of the names that a URL leaves open.
+type Place struct {
+	Name    string `json:"name"`    // parameter.change
+	Pattern string `json:"pattern"` // that the whole value must match (RE2): "[A-Z]+-[0-9]+"
 }
 
 // A CallToken is the bearer token of a call: Lockkeeper's own for an audience, or one
@@ -83,7 +92,7 @@ func (c Call) Verb() string {
 // for an answer.
 func (c Call) Equal(o Call) bool {
 	same := c.Token == o.Token || c.Token != nil && o.Token != nil && *c.Token == *o.Token
-	return same && c.URL == o.URL && c.Verb() == o.Verb() && slices.Equal(c.Headers, o.Headers) && c.Criteria == o.Criteria && c.Signed == o.Signed &&
+	return same && c.URL == o.URL && c.Verb() == o.Verb() && slices.Equal(c.Headers, o.Headers) && slices.Equal(c.Places, o.Places) && c.Criteria == o.Criteria && c.Signed == o.Signed &&
 		c.TimeoutLimit() == o.TimeoutLimit() && c.RetryEvery() == o.RetryEvery() && c.WithinLimit() == o.WithinLimit()
 }
 

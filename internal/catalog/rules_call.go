@@ -73,6 +73,7 @@ func (v *rules) anyCall(r *resource, at string, c Call) {
 		v.add(r, at+".method", "method_unknown", "The method is "+name(c.Method)+".", "Write POST or GET, or leave it out.")
 	}
 	v.headers(r, at+".headers", c.Headers)
+	v.places(r, at+".places", c)
 	v.length(r, at, "timeout", c.Timeout, time.Second, 30*time.Second)
 	v.length(r, at, "retry", c.Retry, 5*time.Second, 10*time.Minute)
 	if c.Token != nil {
@@ -185,7 +186,7 @@ func (w *weakening) ticketCall(a, b *TicketCall) {
 
 // call reports that somebody else is asked, or that other answers are taken.
 func (w *weakening) call(about string, a, b Call) {
-	w.when(a.URL != b.URL || a.Verb() != b.Verb() || !slices.Equal(a.Headers, b.Headers), "another service is asked %s, or in another way", about)
+	w.when(a.URL != b.URL || a.Verb() != b.Verb() || !slices.Equal(a.Headers, b.Headers) || !slices.Equal(a.Places, b.Places), "another service is asked %s, or in another way", about)
 	w.when(a.Criteria != b.Criteria, "other answers %s are taken", about)
 	w.when(a.Signed && !b.Signed, "what is asked %s is signed no more", about)
 	w.when(b.Token != nil && (a.Token == nil || *a.Token != *b.Token), "what is asked %s proves itself in another way", about)

@@ -2,10 +2,7 @@ package catalog
 
 import (
 	"fmt"
-	"math"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +20,7 @@ func (v *rules) callCheck(r *resource, at string, e *Environment, c CallCheck) {
 	v.anyCall(r, at+".service", c.Service)
 	facts := CheckFacts()
 	for _, p := range Places(c.Service.URL) {
-		if name, is := strings.CutPrefix(p, ParameterFact("")); is && lockkeeper.CheckParameters(map[string]string{name: "x"}) == nil {
+		if _, past := PastPlace(p); past || parameterPlace(p) {
 			facts = append(facts, p)
 		}
 	}
@@ -41,6 +38,12 @@ func (v *rules) callCheck(r *resource, at string, e *Environment, c CallCheck) {
 		v.add(r, at+".steady", "callback_unfit", "A service that answers once has no steady time.", "Leave steady out, or callback.")
 	}
 	v.outside(r, at, e, c)
+}
+
+// parameterPlace reports whether a place stands for a parameter of the ask.
+func parameterPlace(place string) bool {
+	name, is := strings.CutPrefix(place, ParameterFact(""))
+	return is && lockkeeper.CheckParameters(map[string]string{name: "x"}) == nil
 }
 
 // outside checks what all checks that ask services have.
@@ -69,39 +72,6 @@ func (v *rules) outside(r *resource, at string, e *Environment, c CallCheck) {
 	if *s == (Steady{}) {
 		v.add(r, at+".steady", "steady_missing", "The steady time says nothing.", "Write answers, or for, or both.")
 	}
-}
-
-func (v *rules) metricsCheck(r *resource, at string, e *Environment, m MetricsCheck) {
-	v.baseURL(r, at+".prometheus", m.Prometheus)
-	if strings.TrimSpace(m.Query) == "" || len(m.Query) > maxQuery {
-		v.add(r, at+".query", "query_unfit", fmt.Sprintf("A query has 1 to %d bytes.", maxQuery), "Write PromQL that gives one number.")
-	}
-	if (m.Below == "") == (m.Above == "") {
-		v.add(r, at, "bound_missing", "The number must be held against exactly one bound.", "Write one of below and above.")
-	}
-	for field, text := range map[string]string{"below": m.Below, "above": m.Above} {
-		if n, err := strconv.ParseFloat(text, 64); text != "" && (err != nil || math.IsNaN(n) || math.Abs(n) > 1e15 || strings.ContainsAny(text, "xXpP_")) {
-			v.add(r, at+"."+field, "number_unfit", name(text)+" is no number.", `Write one such as "0.01".`)
-		}
-	}
-	v.preset(r, at, e, m.call())
-}
-
-func (v *rules) changeCheck(r *resource, at string, e *Environment, c ChangeCheck) {
-	v.baseURL(r, at+".serviceNow", c.ServiceNow)
-	if c.Parameter == "" || lockkeeper.CheckParameters(map[string]string{c.Parameter: "x"}) != nil {
-		v.add(r, at+".parameter", "parameter_unfit", name(c.Parameter)+" is no name of a parameter.", "Write one such as change, and deploy with --parameter change=CHG0030001.")
-	}
-	word := func(text string) bool {
-		return text != "" && len(text) <= maxField && !strings.ContainsFunc(text, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') }) && (text[0] < '0' || text[0] > '9')
-	}
-	if !word(c.Field) || slices.Contains([]string{"number", "state", "start_date", "end_date", "short_description", "description"}, c.Field) {
-		v.add(r, at+".field", "field_unfit", name(c.Field)+" is no field of its own for the digest.", "Write one such as u_lockkeeper_digest, which people do not write into.")
-	}
-	if len(c.State) > maxField || strings.ContainsFunc(c.State, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
-		v.add(r, at+".state", "state_unfit", name(c.State)+" is no state of a change.", `Write its value as the table says it, such as "-1".`)
-	}
-	v.preset(r, at, e, c.call())
 }
 
 // preset checks what a preset makes of itself: what it may leave open, and its times.

@@ -114,6 +114,7 @@ var enums = map[string]func() []string{
 		}
 		return out
 	},
+	"AzureMetric.Aggregation": Aggregations, "AzureAlerts.Severities": Severities, "ChangeCheck.Category": StatusCategories,
 	"Approval.Review":   func() []string { return []string{SecurityReview} },
 	"Lock.Mode":         func() []string { return []string{LockSequential, LockLatest} },
 	"Window.Days":       Weekdays,

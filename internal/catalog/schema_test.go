@@ -17,7 +17,7 @@ import (
 func commentsOf(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, file := range []string{"resource.go", "directory.go", "resource_provisioner.go", "resource_evidence.go", "resource_call.go", "resource_outside.go"} {
+	for _, file := range []string{"resource.go", "directory.go", "resource_provisioner.go", "resource_evidence.go", "resource_call.go", "resource_outside.go", "resource_metrics.go", "resource_change.go"} {
 		readComments(t, file, out)
 	}
 	return out

@@ -34,5 +34,25 @@ func outsideJudgements() map[string]judgement {
 		"ChangeCheck.Validity":   {weaker: []edit{{"validity: 12m", "validity: 13m", false}}},
 		"ChangeCheck.Within":     {weaker: []edit{{"within: 3h", "within: 4h", false}}},
 		"ChangeCheck.Token":      {weaker: []edit{{"audience: snow", "audience: other", true}}},
+
+		"Call.Places": {weaker: []edit{{`places: [{name: parameter.q, pattern: "Q[0-9]+"}], `, "", true}}},
+		"Place.Name":  {weaker: []edit{{`/{parameter.q}", places: [{name: parameter.q,`, `/{parameter.r}", places: [{name: parameter.r,`, true}}}, "Place.Pattern": {weaker: []edit{{`"Q[0-9]+"`, `"Q[0-9]*"`, true}}},
+
+		"MetricsCheck.Azure":       {weaker: []edit{{"metrics: {azure: {resource: /subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g, metric: Http5xx, namespace: spaced, aggregation: Total, filter: A eq 'b', over: 6m, endpoint: \"https://azure.example.com\"}", `metrics: {prometheus: "https://prometheus.example.com", query: up`, true}}},
+		"MetricsCheck.AzureAlerts": {none: "it has fields of its own"}, "MetricsCheck.JSON": {none: "it has fields of its own"},
+		"MetricsCheck.Each":    {weaker: []edit{{"each: true, ", "", true}}},
+		"AzureMetric.Resource": {weaker: []edit{{"resourceGroups/g,", "resourceGroups/h,", true}}}, "AzureMetric.Metric": {weaker: []edit{{"Http5xx", "Http4xx", true}}}, "AzureMetric.Namespace": {weaker: []edit{{"namespace: spaced, ", "", true}}},
+		"AzureMetric.Aggregation": {weaker: []edit{{"aggregation: Total, ", "", true}}}, "AzureMetric.Filter": {weaker: []edit{{"A eq 'b'", "A eq 'c'", true}}}, "AzureMetric.Over": {weaker: []edit{{"over: 6m", "over: 5m", true}}},
+		"AzureMetric.Endpoint":     {weaker: []edit{{`, endpoint: "https://azure.example.com"`, "", true}}},
+		"AzureAlerts.Subscription": {weaker: []edit{{"subscription: 00000000-0000-0000-0000-000000000002", "subscription: 00000000-0000-0000-0000-000000000003", true}}}, "AzureAlerts.ResourceGroup": {weaker: []edit{{"resourceGroup: alerting, ", "", true}}},
+		"AzureAlerts.Resource": {weaker: []edit{{"0002/r,", "0002/s,", true}}}, "AzureAlerts.Rule": {weaker: []edit{{"0002/x,", "0002/y,", true}}}, "AzureAlerts.Severities": {weaker: []edit{{"[Sev0, Sev1]", "[Sev0]", true}}},
+		"AzureAlerts.Endpoint": {weaker: []edit{{`, endpoint: "https://arm.example.com"`, "", true}}},
+		"NumberInJSON.URL":     {weaker: []edit{{"https://json.example.com", "https://json2.example.com", true}}}, "NumberInJSON.Number": {weaker: []edit{{"body.load", "body.heat", true}}}, "NumberInJSON.Time": {weaker: []edit{{", time: body.at, fresh: 7m", "", true}}},
+		"NumberInJSON.Fresh": {weaker: []edit{{"fresh: 7m", "fresh: 8m", true}}},
+
+		"ChangeCheck.Jira":       {weaker: []edit{{`"https://jira.example.com",`, `"https://jiro.example.com",`, true}}},
+		"ChangeCheck.DataCenter": {weaker: []edit{{"dataCenter: true, ", "", true}}}, "ChangeCheck.Statuses": {weaker: []edit{{"statuses: [Ready], ", "", true}}}, "ChangeCheck.Category": {weaker: []edit{{"category: done, ", "", true}}},
+		"ChangeCheck.Window": {weaker: []edit{{", window: {start: customfield_2, end: customfield_3}", "", true}}}, "ChangeWindow.Start": {weaker: []edit{{"start: customfield_2", "start: customfield_5", true}}},
+		"ChangeWindow.End": {weaker: []edit{{"end: customfield_3", "end: customfield_5", true}}},
 	}
 }

@@ -119,6 +119,18 @@ checks:
 ---
 {kind: Pipeline, name: seers, project: shop, provider: ci, organisation: 77, repository: 14, definition: f.yml, stages: [{name: see, running: [proven, first], trust: {events: [push], refs: [refs/heads/main]}}]}
 ---
+kind: Environment
+name: preset
+project: shop
+tier: development
+checks:
+  - {name: q, call: {service: {url: "https://service.example.com/{parameter.q}", places: [{name: parameter.q, pattern: "Q[0-9]+"}], criteria: body.fine == true}}}
+  - {name: az, metrics: {azure: {resource: /subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/g, metric: Http5xx, namespace: spaced, aggregation: Total, filter: A eq 'b', over: 6m, endpoint: "https://azure.example.com"}, each: true, below: "0.75"}}
+  - {name: al, metrics: {azureAlerts: {subscription: 00000000-0000-0000-0000-000000000002, resourceGroup: alerting, resource: /subscriptions/00000000-0000-0000-0000-000000000002/r, rule: /subscriptions/00000000-0000-0000-0000-000000000002/x, severities: [Sev0, Sev1], endpoint: "https://arm.example.com"}}}
+  - {name: js, metrics: {json: {url: "https://json.example.com", number: body.load, time: body.at, fresh: 7m}, below: "0.25"}}
+  - {name: jc, change: {jira: "https://jira.example.com", parameter: issue, field: customfield_1, statuses: [Ready], category: done, window: {start: customfield_2, end: customfield_3}}}
+  - {name: jd, change: {jira: "https://jira.example.com/dc", dataCenter: true, parameter: issue, field: customfield_4}}
+---
 {kind: Environment, name: first, project: shop, tier: development}
 ---
 {kind: Environment, name: second, project: shop, tier: development}

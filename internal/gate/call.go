@@ -3,6 +3,7 @@ package gate
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,13 +25,13 @@ func Met(c catalog.Call, status int, body any, ask map[string]string) (bool, err
 }
 
 // Address is a call's URL with the facts of the ask in their places, or the name of one
-// that is not there or would lead to another path. They are escaped, so that none of
-// them leads to another host.
+// that is not there, has another form than the call says, or would lead to another
+// path. They are escaped, so that none of them leads to another host.
 func Address(c catalog.Call, ask map[string]string) (address, missing string) {
 	path, query, asked := strings.Cut(c.URL, "?")
 	for _, place := range catalog.Places(c.URL) {
-		value := ask[place]
-		if strings.Trim(value, ".") == "" {
+		value := placed(place, ask)
+		if value == "" || !formed(c, place, value) || strings.Contains(path, "{"+place+"}") && leadsElsewhere(value) {
 			return "", place
 		}
 		path = strings.ReplaceAll(path, "{"+place+"}", url.PathEscape(value))
@@ -40,6 +41,38 @@ func Address(c catalog.Call, ask map[string]string) (address, missing string) {
 		path += "?" + query
 	}
 	return path, ""
+}
+
+// placed is what stands in a place: a fact of the ask, or an instant before its now.
+func placed(place string, ask map[string]string) string {
+	if before, past := catalog.PastPlace(place); past {
+		now, err := time.Parse(time.RFC3339, ask["now"])
+		if err != nil {
+			return ""
+		}
+		return now.Add(-before).Format(time.RFC3339)
+	}
+	return ask[place]
+}
+
+// leadsElsewhere reports whether a value would be read as a way up, also by a server
+// that takes an escaped slash for one.
+func leadsElsewhere(value string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(value, func(c rune) bool { return c == '/' || c == '\\' }), func(s string) bool { return strings.Trim(s, ".") == "" })
+}
+
+// formed reports whether a value has the form that the call says of its place.
+func formed(c catalog.Call, place, value string) bool {
+	for _, p := range c.Places {
+		if p.Name != place {
+			continue
+		}
+		pattern, err := catalog.TicketPattern(p.Pattern)
+		if err != nil || !pattern.MatchString(value) {
+			return false
+		}
+	}
+	return true
 }
 
 // A Series is what a service said about one ask, one answer after another, under the
