@@ -49,7 +49,7 @@ func NewAsker(o AskerOptions) *Asker {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Asker{Keeper: o.Keeper, Log: o.Log, caller: caller{o.Reach, secrets{o.Secrets}, o.Keeper.QuestionAssertion, o.Keeper.CallbackAddress}, freed: make(chan struct{}, 1), asking: map[string]string{}, again: map[string]time.Time{}}
+	return &Asker{Keeper: o.Keeper, Log: o.Log, caller: caller{o.Reach, secrets{o.Secrets}, o.Keeper.QuestionAssertion, o.Keeper.CallbackAddress, &bearers{}}, freed: make(chan struct{}, 1), asking: map[string]string{}, again: map[string]time.Time{}}
 }
 
 // Run asks until ctx ends or the keeper stops, and returns when nothing is being asked

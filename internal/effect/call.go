@@ -26,6 +26,7 @@ type caller struct {
 	secrets secrets
 	assert  func(q keeper.OpenQuestion, audience string) (string, error) // Lockkeeper's own token
 	later   func(q keeper.OpenQuestion) (string, error)                  // where a service answers that answers later
+	bearers *bearers                                                     // tokens that hold still; nil: each attempt fetches its own
 }
 
 // askBody is the body of a question.
@@ -58,11 +59,7 @@ func (c *caller) ask(ctx context.Context, q keeper.OpenQuestion) keeper.Question
 }
 
 func (c *caller) attempt(ctx context.Context, q keeper.OpenQuestion) (keeper.Reply, error) {
-	req, err := c.request(ctx, q)
-	if err != nil {
-		return keeper.Reply{}, err
-	}
-	resp, data, err := c.send(ctx, req)
+	resp, data, err := c.exchange(ctx, q)
 	if err != nil {
 		return keeper.Reply{}, err
 	}
@@ -79,6 +76,22 @@ func (c *caller) attempt(ctx context.Context, q keeper.OpenQuestion) (keeper.Rep
 		return keeper.Reply{}, nil
 	}
 	return judge(q, resp.StatusCode, data)
+}
+
+// exchange asks the service. A token that was kept and that it does not take any more,
+// as it was revoked or its keys changed, is fetched anew once; one that was just
+// fetched is not.
+func (c *caller) exchange(ctx context.Context, q keeper.OpenQuestion) (*http.Response, []byte, error) {
+	for again := false; ; again = true {
+		req, kept, err := c.request(ctx, q, again)
+		if err != nil {
+			return nil, nil, err
+		}
+		resp, data, err := c.send(ctx, req)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || !kept || again {
+			return resp, data, err
+		}
+	}
 }
 
 // judge holds an answer against the criteria. What cannot be decided over a good answer
@@ -101,11 +114,12 @@ func judge(q keeper.OpenQuestion, status int, data []byte) (keeper.Reply, error)
 	return r, nil
 }
 
-// request is the question as HTTP: addressed, proved, signed.
-func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Request, error) {
+// request is the question as HTTP: addressed, proved, signed. kept says that its token
+// was fetched for an earlier one; fresh, that none such will do.
+func (c *caller) request(ctx context.Context, q keeper.OpenQuestion, fresh bool) (req *http.Request, kept bool, err error) {
 	address, err := c.address(q)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var body []byte
 	now := time.Now().UTC()
@@ -113,16 +127,16 @@ func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Requ
 		about := asked{q.ID, q.About, q.Rule, q.Deadline, q.Ask, ""}
 		if q.Series != nil && q.Series.Callback {
 			if about.Callback, err = c.later(q); err != nil {
-				return nil, &Failure{"callback_missing", "Lockkeeper made no address for the answer.", false}
+				return nil, false, &Failure{"callback_missing", "Lockkeeper made no address for the answer.", false}
 			}
 		}
 		if body, err = json.Marshal(askBody{"lockkeeper.question", now.Truncate(time.Millisecond), about}); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, q.Call.Verb(), address, bytes.NewReader(body))
+	req, err = http.NewRequestWithContext(ctx, q.Call.Verb(), address, bytes.NewReader(body))
 	if err != nil {
-		return nil, &Failure{"url_unfit", "The URL of the call cannot be asked.", true}
+		return nil, false, &Failure{"url_unfit", "The URL of the call cannot be asked.", true}
 	}
 	req.Header.Set("Accept", "application/json")
 	for _, h := range q.Call.Headers {
@@ -137,18 +151,18 @@ func (c *caller) request(ctx context.Context, q keeper.OpenQuestion) (*http.Requ
 	if q.Call.Signed {
 		key, err := c.secrets.signingKey(secretFile(q, "key"))
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		signRequest(req, key, q.ID, now, body)
 	}
 	if q.Call.Token != nil {
-		bearer, err := c.bearer(ctx, q)
-		if err != nil {
-			return nil, err
+		var bearer string
+		if bearer, kept, err = c.bearer(ctx, q, fresh); err != nil {
+			return nil, false, err
 		}
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	return req, nil
+	return req, kept, nil
 }
 
 // secretFile is the name of a file that belongs to the call of a rule, or of a check of
@@ -208,59 +222,6 @@ func (c *caller) send(ctx context.Context, req *http.Request) (*http.Response, [
 		return nil, nil, &Failure{"answer_unfit", fmt.Sprintf("The service answered more than %d bytes.", maxAnswer), false}
 	}
 	return resp, data, nil
-}
-
-// bearer is the token of the call: Lockkeeper's own, or one that a client is given for
-// it or for a secret (RFC 6749, section 4.4; RFC 7523, section 2.2). It is fetched for
-// each attempt and kept nowhere.
-func (c *caller) bearer(ctx context.Context, q keeper.OpenQuestion) (string, error) {
-	t := q.Call.Token
-	own := ""
-	if !t.Secret {
-		var err error
-		if own, err = c.assert(q, t.Audience); err != nil {
-			return "", &Failure{"assertion_missing", "Lockkeeper made no token for the service.", true}
-		}
-	}
-	if t.TokenURL == "" {
-		return own, nil
-	}
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {t.Client}}
-	if t.Scope != "" {
-		form.Set("scope", t.Scope)
-	}
-	if t.Secret {
-		secret, err := c.secrets.of(secretFile(q, "secret"))
-		if err != nil {
-			return "", err
-		}
-		form.Set("client_secret", secret)
-	} else {
-		form.Set("client_assertion_type", assertionOAuth)
-		form.Set("client_assertion", own)
-	}
-	if err := checkScheme(t.TokenURL); err != nil {
-		return "", err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.TokenURL, strings.NewReader(form.Encode()))
-	if err != nil {
-		return "", &Failure{"url_unfit", "The tokenURL of the call cannot be asked.", true}
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", userAgent)
-	resp, data, err := c.send(ctx, req)
-	if err != nil {
-		return "", err
-	}
-	var got struct {
-		Token string `json:"access_token"`
-		Type  string `json:"token_type"`
-	}
-	if err := json.Unmarshal(data, &got); err != nil || resp.StatusCode != http.StatusOK || !strings.EqualFold(got.Type, "Bearer") || !bearerText(got.Token) {
-		return "", &Failure{"token_refused", fmt.Sprintf("The service of tokens gives none: status %d.", resp.StatusCode), true}
-	}
-	return got.Token, nil
 }
 
 // bearerText reports whether a token can stand in a header (RFC 6750, section 2.1).
