@@ -38,7 +38,7 @@ type Rehearsal struct {
 
 // Awaited is one thing that stands between an ask and its lease.
 type Awaited struct {
-	On       string              `json:"on" doc:"people, time, turn, other or never"`
+	On       string              `json:"on" doc:"people, time, turn, service, other or never"`
 	Decision lockkeeper.Decision `json:"decision"`
 	Groups   []string            `json:"groups,omitempty" doc:"of an approval: who is asked"`
 	Later    []string            `json:"later,omitempty" doc:"who is asked besides after a time"`

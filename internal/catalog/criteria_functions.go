@@ -3,10 +3,12 @@ package catalog
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 )
@@ -104,4 +106,36 @@ func readInstant(v any) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf("the text is no instant with an offset")
+}
+
+// OfAnyAsk reports whether the question says nothing of the ask but where it goes, so
+// that an answer to it is one about another ask to the same environment, too.
+func (c CallCheck) OfAnyAsk() bool {
+	if c.Callback || c.Service.Verb() != "GET" {
+		return false
+	}
+	anybodys := []string{"now", "utc", "project", "environment"}
+	for _, p := range Places(c.Service.URL) {
+		if _, past := PastPlace(p); !past && !slices.Contains(anybodys, p) {
+			return false
+		}
+	}
+	env, err := criteriaEnvironment()
+	if err != nil {
+		return false
+	}
+	checked, issues := env.Compile(c.Service.Criteria)
+	if issues.Err() != nil {
+		return false
+	}
+	named, plain := 0, 0 // times that ask is named, and of these for what is anybody's
+	ast.PostOrderVisit(checked.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		switch {
+		case e.Kind() == ast.IdentKind && e.AsIdent() == askVariable:
+			named++
+		case e.Kind() == ast.SelectKind && e.AsSelect().Operand().Kind() == ast.IdentKind && e.AsSelect().Operand().AsIdent() == askVariable && slices.Contains(anybodys, e.AsSelect().FieldName()):
+			plain++
+		}
+	}))
+	return named == plain
 }

@@ -92,6 +92,8 @@ func printRehearsal(w io.Writer, r api.Rehearsal) {
 			if len(x.Later) > 0 {
 				fmt.Fprintf(w, "  after a time also %s\n", strings.Join(x.Later, ", "))
 			}
+		} else if x.On == "service" {
+			fmt.Fprintf(w, "%s: %s\n", printable(x.Decision.Subject), printable(x.Decision.Sentence))
 		} else if x.Decision.Next != "" {
 			fmt.Fprintf(w, "%s: %s\n", printable(x.Decision.Subject), printable(x.Decision.Next))
 		}

@@ -25,7 +25,8 @@ artifacts, requests and activations, and tokens of people. It lists those that w
   refused      it would be refused
   waits        it would wait for something that nobody had given by then
   unknowable   nothing recorded says: it hangs on a decision that would differ, it was refused and
-               is not recorded in full, it changed the catalog, or the glass was broken
+               is not recorded in full, it changed the catalog, the glass was broken, or it would wait
+               only for what services say that nobody asked then
 
 Each decision is decided on the past as it was, up to it; no vote, evidence or later ask is
 invented. Without --catalog each is decided under the rules that were in force then: all must come

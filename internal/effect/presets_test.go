@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper/internal/gate"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
+	"github.com/lockkeeper/lockkeeper/internal/lktest"
 )
 
 const (
@@ -283,4 +284,35 @@ func TestJiraOverHTTP(t *testing.T) {
 		t.Errorf("%s %s %v", req.Method, req.URL, req.Header)
 	}
 	s.secretless("a secret of the client", "given-by-the-desk")
+}
+
+// A run that GitHub holds waits for a service, and GitHub is told yes only once the
+// service has said so.
+func TestHoldWaitsOnMetrics(t *testing.T) {
+	d := deskOf(t)
+	d.answers(`{"load": 9}`)
+	g := lktest.NewGitHubAPI(t)
+	s := staged(t, fmt.Sprintf(strings.Replace(heldRules, "checks: [", fmt.Sprintf("checks: [{name: load, metrics: {json: {url: %q, number: body.load}, below: \"5\", retry: 5s, within: 2h}}, ", d.URL+"/load?commit={commit}"), 1), g.URL))
+	s.secret("app@github.key", string(g.Key))
+	s.secret("app@github.secret", g.Secret)
+	s.recorded(g)
+	s.asker(reach(t, home...))
+	s.holding()
+	s.note("501")
+	v := s.waiting()
+	s.approve(v)
+	if said := s.gated(v.ID, "call_bad"); !strings.Contains(said, "criteria_unmet") {
+		t.Error(said)
+	}
+	if n := len(g.Reviews(true)); n > 0 {
+		t.Errorf("it was told %d times before", n)
+	}
+	d.answers(`{"load": 1}`)
+	s.comes("the answer", func() bool { return len(g.Reviews(true)) == 1 })
+	if a := g.Reviews(true)[0]; a.State != "approved" || a.Environment != "production" {
+		t.Errorf("told %+v", a)
+	}
+	if req, _ := d.last(t); req.URL.Query().Get("commit") != g.Commit {
+		t.Errorf("asked at %s", req.URL)
+	}
 }

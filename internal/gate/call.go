@@ -210,12 +210,13 @@ func calls(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 			out = append(out, lockkeeper.Decision{Subject: "check " + c.Name, Verdict: lockkeeper.Error, Code: "call_unknown", Sentence: "Nothing says what the service answered.", Next: "Ask again."})
 			continue
 		}
-		out = append(out, called(c, f.Outside(c), now))
+		out = append(out, Called(c, f.Outside(c), now))
 	}
 	return out
 }
 
-func called(c catalog.Check, o Outside, now lockkeeper.Moment) lockkeeper.Decision {
+// Called judges one check by what is known of it.
+func Called(c catalog.Check, o Outside, now lockkeeper.Moment) lockkeeper.Decision {
 	s := o.Series
 	wait := func(code, format string, args ...any) lockkeeper.Decision {
 		return lockkeeper.Decision{Subject: "check " + c.Name, Verdict: lockkeeper.Wait, Code: code, Sentence: fmt.Sprintf(format, args...), Next: "Wait; the service is asked by itself."}

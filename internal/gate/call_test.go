@@ -96,7 +96,7 @@ func TestCallSentences(t *testing.T) {
 	for i := range 3 {
 		s = s.Take(Said{Good: true}, at.Add(time.Duration(i+1)*10*time.Second))
 	}
-	d := called(c, Outside{s, at, at.Add(time.Hour)}, at.Add(31*time.Second))
+	d := Called(c, Outside{s, at, at.Add(time.Hour)}, at.Add(31*time.Second))
 	if want := "3 good answers of 5 in a row; the last bad answer was of 2026-11-02T09:00:00.000Z: The answer does not meet the criteria. [criteria_unmet]"; d.Verdict != lockkeeper.Wait || d.Sentence != want {
 		t.Errorf("%s %q", d.Verdict, d.Sentence)
 	}

@@ -46,6 +46,8 @@ func Look(c *catalog.Catalog, now lockkeeper.Moment) []Lint {
 			if !l.env.Observes() {
 				l.demands()
 				l.times()
+				l.soft()
+				l.parameters()
 			}
 		}
 		l.frozen()
@@ -234,6 +236,38 @@ func (l *linter) times() {
 
 // longFreeze is a freeze that is no exception any more.
 const longFreeze = 90 * 24 * time.Hour
+
+// soft looks for soft checks that nothing could ever waive: they read as if there were a
+// way around them, and are as hard as all others.
+func (l *linter) soft() {
+	var names []string
+	for _, c := range l.enforced() {
+		if c.Soft {
+			names = append(names, c.Name)
+		}
+	}
+	if len(names) > 0 && l.env.Override == nil {
+		l.add(false, "soft_never_waived", "Say with override who may waive soft checks of the environment, or take soft out.",
+			"The environment has no override, so nothing ever waives what it calls soft: %s.", shortly(names))
+	}
+}
+
+// parameters looks for checks whose question needs a parameter where none ever comes:
+// what a platform asks for a run that it holds has none.
+func (l *linter) parameters() {
+	if l.env.HeldBy == "" {
+		return
+	}
+	for _, c := range l.enforced() {
+		call, _ := c.Outside()
+		for _, place := range catalog.Places(call.Service.URL) {
+			if strings.HasPrefix(place, catalog.ParameterFact("")) {
+				l.add(true, "parameter_never_comes", "Ask about {commit} or {run}, or let a job ask: take heldBy out.",
+					"The check %s asks about %s, and a run that %s holds has no parameters.", c.Name, place, l.env.HeldBy)
+			}
+		}
+	}
+}
 
 // frozen looks for freezes that stop everything, from now and for long.
 func (l *linter) frozen() {

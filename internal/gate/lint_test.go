@@ -42,6 +42,8 @@ tier: <tier>
   - {name: people, approval: {count: 1, groups: [g], review: security}}
 <checks><identity><more>`
 
+const parameterCheck = "  - {name: out, call: {service: {url: \"https://x.example/{parameter.change}\", criteria: body.ok == true}}}\n"
+
 // Each way in which nobody can pass, or hardly anybody, and the nearest rules in which
 // all is well.
 func TestLook(t *testing.T) {
@@ -85,6 +87,14 @@ func TestLook(t *testing.T) {
 		"a waiver that is over":            {map[string]string{"<fields>": "waivers: [{demand: branch-control, owner: ann, until: 2026-10-01T00:00:00Z, reason: r}]\n", "<allowed>": "refs/heads/main"}, ""},
 		"a waiver that is over and needed": {map[string]string{"<fields>": "waivers: [{demand: branch-control, owner: ann, until: 2026-10-01T00:00:00Z, reason: r}]\n", "{name: main, branches": "{name: main, shadow: true, branches"}, "demand_unmet"},
 		"a lock that outlasts who waits":   {map[string]string{"<fields>": "patience: 1h\n", "<checks>": "  - {name: one, lock: {mode: sequential}}\n"}, "lock_outlasts_patience"},
+		"a soft check and no override":     {map[string]string{"<checks>": "  - {name: soak, soft: true, delay: {for: 10m}}\n"}, "soft_never_waived"},
+		"a soft check in shadow":           {map[string]string{"<checks>": "  - {name: soak, soft: true, shadow: true, delay: {for: 10m}}\n"}, ""},
+		"a soft check where all observes":  {map[string]string{"<fields>": "mode: observe\n", "<checks>": "  - {name: soak, soft: true, delay: {for: 10m}}\n"}, ""},
+		"a soft check and an override":     {map[string]string{"<fields>": "override: {groups: [g], reviewers: {groups: [g]}}\n", "<checks>": "  - {name: soak, soft: true, delay: {for: 10m}}\n"}, ""},
+		"an override and no soft check":    {map[string]string{"<fields>": "override: {groups: [g], reviewers: {groups: [g]}}\n"}, ""},
+		"a held run and a parameter":       {map[string]string{"issuer: \"https://ci.example\"": "issuer: \"https://ci.example\", app: {id: \"7\"}", "<fields>": "heldBy: github\n", "<checks>": parameterCheck}, "parameter_never_comes"},
+		"a job and a parameter":            {map[string]string{"<checks>": parameterCheck}, ""},
+		"a held run and a commit":          {map[string]string{"issuer: \"https://ci.example\"": "issuer: \"https://ci.example\", app: {id: \"7\"}", "<fields>": "heldBy: github\n", "<checks>": strings.Replace(parameterCheck, "parameter.change", "commit", 1)}, ""},
 		"a lock that does not":             {map[string]string{"<checks>": "  - {name: one, lock: {mode: sequential}}\n"}, ""},
 	} {
 		text := lintRules
@@ -102,7 +112,7 @@ func TestLook(t *testing.T) {
 		var codes []string
 		for _, l := range Look(rules, at) {
 			codes = append(codes, l.Code)
-			if l.Sentence == "" || l.Mend == "" || l.Never == slices.Contains([]string{"patience_too_short", "lock_outlasts_patience"}, l.Code) {
+			if l.Sentence == "" || l.Mend == "" || l.Never == slices.Contains([]string{"patience_too_short", "lock_outlasts_patience", "soft_never_waived"}, l.Code) {
 				t.Errorf("%s: %+v", name, l)
 			}
 		}

@@ -35,11 +35,12 @@ type Rehearsal struct {
 
 // What an ask waits for.
 const (
-	OnPeople = "people" // approvals
-	OnTime   = "time"   // delays, hours, freezes
-	OnTurn   = "turn"   // the lock
-	OnOther  = "other"  // what somebody else must bring or lift
-	OnNever  = "never"  // it would be refused
+	OnPeople  = "people"  // approvals
+	OnTime    = "time"    // delays, hours, freezes
+	OnTurn    = "turn"    // the lock
+	OnService = "service" // what a service outside says
+	OnOther   = "other"   // what somebody else must bring or lift
+	OnNever   = "never"   // it would be refused
 )
 
 // An Awaited is one thing that stands between an ask and its lease.
@@ -124,6 +125,9 @@ func (w *world) foresee(out Rehearsal, d *Deployment, verdict lockkeeper.Decisio
 		}
 		check := checkOf(facts.Environment, b.Subject)
 		a := Awaited{On: onWhat(b, check), Decision: b}
+		if a.On == OnService && b.Code == "call_not_asked" {
+			a.Decision = w.foretell(d, *check, b, now)
+		}
 		if a.On == OnPeople {
 			a.Groups = check.Approval.Groups
 			if e := check.Approval.Escalate; e != nil {
@@ -161,6 +165,11 @@ func onWhat(d lockkeeper.Decision, c *catalog.Check) string {
 		return OnPeople
 	case c != nil && c.Lock != nil:
 		return OnTurn
+	}
+	if c != nil {
+		if _, outside := c.Outside(); outside {
+			return OnService
+		}
 	}
 	return OnOther
 }

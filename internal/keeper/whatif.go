@@ -70,6 +70,7 @@ var whyUnknowable = map[string]string{
 	"refused_then": "it was refused, and what was refused is not recorded in full",
 	"caller":       "the entry does not name its caller in full",
 	"catalog":      "it changed the catalog, and here one catalog holds all the time",
+	"outside":      "a service that nobody asked then would have to say",
 	"error":        "it could not be decided again",
 }
 
@@ -248,9 +249,17 @@ func (h *hindsight) again(e Entry, ev event) {
 		h.out.Unknowable[r.unknowable]++
 		return
 	}
+	missing, undo := h.recalled(ev, r)
 	_, _, err := r.decide(h.world())
+	undo()
 	refusal := lockkeeper.RefusalOf(err)
 	switch {
+	case missing && refusal != nil && refusal.Decision != nil && waitsOnAnswers(*refusal.Decision):
+		h.out.Unknowable["outside"]++
+		if r.makes != "" {
+			h.gone[r.makes] = true
+		}
+		return
 	case err != nil && refusal == nil:
 		h.out.Unknowable["error"]++
 		return
