@@ -19,14 +19,16 @@ import (
 )
 
 const whatIfHelp = `What-if takes the decisions that a journal recorded and decides each of them again under other
-governance documents: openings, votes, claims, renewals and tokens of deployments, records of
-artifacts, requests and activations, and tokens of people. It lists those that would differ:
+governance documents: openings, votes, claims, renewals, overrides and tokens of deployments, records
+of artifacts and evidence, requests, activations and broken glass, tokens of people, and what of these
+was refused. It lists those that would differ:
 
   refused      it would be refused
   waits        it would wait for something that nobody had given by then
+  allowed      it was refused, and would be let through
   unknowable   nothing recorded says: it hangs on a decision that would differ, it was refused and
-               is not recorded in full, it changed the catalog, the glass was broken, or it would wait
-               only for what services say that nobody asked then
+               is not recorded in full, it changed the catalog, or it would wait only for what
+               services say that nobody asked then
 
 Each decision is decided on the past as it was, up to it; no vote, evidence or later ask is
 invented. Without --catalog each is decided under the rules that were in force then: all must come

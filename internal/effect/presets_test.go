@@ -94,7 +94,7 @@ func TestJiraKeys(t *testing.T) {
 }
 
 // said holds one answer against the criteria of a question.
-func said(t *testing.T, q keeper.OpenQuestion, body string) bool {
+func answering(t *testing.T, q keeper.OpenQuestion, body string) bool {
 	t.Helper()
 	read, err := gate.Document([]byte(body))
 	if err != nil {
@@ -142,12 +142,12 @@ func TestJiraAnswers(t *testing.T) {
 		{"cloud", rich, changes{`{"type": "text"`: `{"type": "text", "text": "not "}, {"type": "text"`}, false}, {"cloud", rich, changes{`"content": [{"type": "paragraph"`: `"content": [{"type": "rule"}, {"type": "paragraph"`}, false}, {"cloud", rich, changes{`"type": "text"`: `"type": "mention"`}, false},
 		{"cloud", plain, changes{"2026-11-20": "2099-11-20"}, false}, {"cloud", plain, changes{"2099-11-25": "2026-11-20"}, false}, {"cloud", plain, changes{`"2099-11-25T09:00:00.000+0000"`: `"2099-11-25"`}, false}, {"cloud", plain, changes{`"2099-11-25T09:00:00.000+0000"`: "null"}, false},
 	} {
-		if got := said(t, questions[c.rule], c.change.with(body(c.field))); got != c.met {
+		if got := answering(t, questions[c.rule], c.change.with(body(c.field))); got != c.met {
 			t.Errorf("%d: %s takes %s changed by %v: %v", i, c.rule, c.field, c.change, got)
 		}
 	}
 	for _, text := range []string{"", "{}", "[]", "null", `{"errorMessages": ["Issue does not exist or you do not have permission to see it."], "errors": {}}`, body(plain) + "x", strings.Replace(body(plain), `"key": "CHG-42"`, `"key": "CHG-43", "key": "CHG-42"`, 1)} {
-		if said(t, questions["cloud"], text) {
+		if answering(t, questions["cloud"], text) {
 			t.Errorf("%s is a yes", text)
 		}
 	}
@@ -181,7 +181,7 @@ func TestAzureMetricAnswers(t *testing.T) {
 		{"azures", body("CpuTime", series("average", "2")), true}, {"azures", body("CpuTime", series("average", "2"), series("average", "3")), true}, {"azures", body("CpuTime", series("average", "2"), series("average", "5")), false}, {"azures", body("CpuTime", series("average", "1")), false}, {"azures", body("CpuTime"), false},
 		{"azures", changes{`"timeseries": [`: `"timeseries": {}, "x": [`}.with(body("CpuTime", series("average", "2"))), false},
 	} {
-		if got := said(t, questions[c.rule], c.body); got != c.met {
+		if got := answering(t, questions[c.rule], c.body); got != c.met {
 			t.Errorf("%d: %s takes %s: %v", i, c.rule, c.body, got)
 		}
 	}
@@ -202,7 +202,7 @@ func TestAzureAlertsAnswers(t *testing.T) {
 		{list(alert("Sev0", "New", "Fired")), false}, {list(alert("Sev1", "Acknowledged", "Fired")), false}, {list(alert("Sev2", "New", "Fired")), true}, {list(alert("Sev0", "Closed", "Fired")), true}, {list(alert("Sev0", "New", "Resolved")), true},
 		{list(alert("Sev3", "New", "Fired"), alert("Sev0", "New", "Fired")), false}, {list(alert("", "", "")), false}, {list(alert("sev2", "New", "Fired")), false}, {list(`{}`), false}, {list(`null`), false}, {`{"value": {}}`, false}, {`{"value": null}`, false}, {`{}`, false}, {`[]`, false}, {"", false},
 	} {
-		if got := said(t, q, c.body); got != c.met {
+		if got := answering(t, q, c.body); got != c.met {
 			t.Errorf("%d: %s: %v", i, c.body, got)
 		}
 	}
@@ -235,7 +235,7 @@ func TestNumberAnswers(t *testing.T) {
 		{"list", `{"loads": [1, 2, "3"]}`, true}, {"list", `{"loads": [1, 5]}`, false}, {"list", `{"loads": []}`, false}, {"list", `{"loads": 1}`, false}, {"list", `{"loads": {"1": 1}}`, false}, {"list", `{"loads": {}}`, false}, {"list", `{"loads": [1, null]}`, false}, {"list", `{"loads": "111"}`, false},
 		{"series", vector(`"1"`), true}, {"series", vector(`"1"`, `"2"`), true}, {"series", vector(`"1"`, `"0"`), false}, {"series", vector(`"1"`, `"NaN"`), false}, {"series", vector(), false}, {"series", vector(`"1"`, `"+Inf"`), false},
 	} {
-		if got := said(t, questions[c.rule], c.body); got != c.met {
+		if got := answering(t, questions[c.rule], c.body); got != c.met {
 			t.Errorf("%d: %s takes %s: %v", i, c.rule, c.body, got)
 		}
 	}
@@ -260,7 +260,7 @@ func TestPresetsHostile(t *testing.T) {
 	big := strings.TrimSuffix(strings.Repeat(`{"a":1},`, 3000), ",") // many, and within the bounds of an answer
 	for rule, body := range map[string]string{"alerts": `{"value": [` + big + `]}`, "azures": `{"value": [{"name": {"value": "CpuTime"}, "timeseries": [` + big + `]}]}`, "list": `{"loads": [` + big + `]}`, "series": `{"status": "success", "data": {"resultType": "vector", "result": [` + big + `]}}`} {
 		begun := time.Now()
-		if said(t, questions[rule], body) || time.Since(begun) > 2*time.Second {
+		if answering(t, questions[rule], body) || time.Since(begun) > 2*time.Second {
 			t.Errorf("%s: a yes, or %s", rule, time.Since(begun))
 		}
 	}

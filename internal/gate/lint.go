@@ -241,8 +241,8 @@ const longFreeze = 90 * 24 * time.Hour
 // way around them, and are as hard as all others.
 func (l *linter) soft() {
 	var names []string
-	for _, c := range l.enforced() {
-		if c.Soft {
+	for _, c := range l.env.Checks {
+		if c.Soft && !c.Shadow {
 			names = append(names, c.Name)
 		}
 	}
