@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
 	"github.com/lockkeeper/lockkeeper/internal/journal"
 )
 
@@ -132,6 +133,9 @@ func (w *world) view(d *Deployment, now lockkeeper.Moment) View {
 		judge = w.standing
 	}
 	verdict := judge(d, facts, now)
+	if none := w.hopeless(d, facts, verdict, now); none != nil {
+		verdict = gate.Also(verdict, *none)
+	}
 	v.Gate = &verdict
 	return v
 }

@@ -140,6 +140,9 @@ func (w *world) foresee(out Rehearsal, d *Deployment, verdict lockkeeper.Decisio
 			out.Sure = out.Sure && a.On == OnTime
 		}
 	}
+	if none := w.hopeless(d, facts, verdict, now); none != nil {
+		out.Waits, out.Sure = append(out.Waits, Awaited{On: OnOther, Decision: *none}), false
+	}
 	if at, found := gate.Earliest(facts, now); found {
 		out.Earliest = at
 	}
