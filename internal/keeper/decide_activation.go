@@ -545,7 +545,7 @@ func (w *world) overdueAccess(now lockkeeper.Moment) (out []event, gone map[stri
 			out = append(out, w.unasked(r, now)...)
 		}
 		if deadline := w.demandsOn(r.Role, r.Scope).deadline(r); !now.Before(deadline) && len(out) < maxSwept {
-			out = append(out, &requestClosed{ID: id, Status: requestTimedOut, Reason: fmt.Sprintf("It waited until %s.", deadline), Revision: w.Revision.Number})
+			out = append(out, w.requestOver(id, deadline))
 		}
 	}
 	gone = map[string]bool{}

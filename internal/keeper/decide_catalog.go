@@ -56,7 +56,7 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 	if ev.Second != nil && !ev.Second.Alone {
 		ev.Linked = nil // more than one has decided
 	}
-	return append(append(w.closeProposals(""), ev), w.endedBy(c.Rules, now)...), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
+	return slices.Concat(w.outlasted(now), w.closeProposals(""), []event{ev}, w.endedBy(c.Rules, now)), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }
 
 // fits refuses unless a user may make the changes now, and they are what may stand.

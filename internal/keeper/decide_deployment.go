@@ -401,15 +401,9 @@ func (sweep) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, any, er
 		if gone[id] {
 			continue
 		}
-		if w.overdue(d, now) {
-			out = append(out, w.expire(d, now))
-		} else if ev := w.aborted(d, Caller{Keeper: true}, now); ev != nil {
+		if ev := w.endOf(d, aborts, now); ev != nil {
 			out = append(out, ev)
-		} else if d.Status == Running {
-			continue
-		} else if ev := w.overtaken(d, now); ev != nil {
-			out = append(out, ev)
-		} else {
+		} else if d.Status == Waiting {
 			out = append(out, w.unsampled(d, w.environmentOf(d), now)...)
 		}
 		if len(out) >= maxSwept {

@@ -347,7 +347,7 @@ func (c approveProposal) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		}
 	}
 	ev.Second = &Second{Activation: under, Behind: w.everybody(p.User, p.Persons), Proposal: p.ID, Proposer: p.User, Approver: by.User, Persons: w.persons(by.User), Digest: p.Digest, Comment: c.Comment, Weakens: p.Weakens}
-	return append(append(w.closeProposals(p.ID), ev), w.endedBy(c.Rules, now)...), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
+	return slices.Concat(w.outlasted(now), w.closeProposals(p.ID), []event{ev}, w.endedBy(c.Rules, now)), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }
 
 // denyProposal ends what somebody else proposed, or takes back what one has

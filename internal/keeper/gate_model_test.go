@@ -39,6 +39,7 @@ type stance struct {
 	service bool // a service must say yes, and that counts for a minute
 	later   bool // a service answers later, once
 	office  bool // soft: hours that are not open on this day
+	hasty   bool // an ask waits for twenty minutes, not for two hours
 	window  bool // deployments, and what deploys again, are frozen from 09:20 to 09:40
 	out     string
 }
@@ -71,7 +72,7 @@ func (p stance) text() string {
 	members := func(list ...string) string {
 		return strings.Join(slices.DeleteFunc(list, func(u string) bool { return u == p.out }), ", ")
 	}
-	return strings.NewReplacer("<checks>", checks, "<frozen>", frozen, "<managers>", members("ann", "bob", "cat", "eve", "fay"), "<security>", members("cat", "eve")).Replace(modelRules)
+	return strings.NewReplacer("<checks>", checks, "<patience>", map[bool]string{false: "2h", true: "20m"}[p.hasty], "<frozen>", frozen, "<managers>", members("ann", "bob", "cat", "eve", "fay"), "<security>", members("cat", "eve")).Replace(modelRules)
 }
 
 const modelRules = `{kind: User, name: dora}
@@ -136,7 +137,7 @@ project: payments
 tier: production
 lease: 10m
 heartbeat: 4m
-patience: 2h
+patience: <patience>
 recordAge: 100h
 checks:
 <checks>  - {name: one, lock: {mode: sequential}}
@@ -177,7 +178,8 @@ type stagedAsk struct {
 	ends     lockkeeper.Moment
 	limit    lockkeeper.Moment
 	waived   bool // it was let through by its override
-	told     bool // success
+
+	outwaited bool // its patience was over once, and stays so under other rules
 }
 
 type modelAnswer struct {
@@ -220,8 +222,16 @@ type gateModel struct {
 	unswept bool // a lease has ended by the clock, and nobody has written that down yet
 }
 
+// patience is for how long an ask of a stance waits.
+func (p stance) patience() time.Duration {
+	if p.hasty {
+		return 20 * time.Minute
+	}
+	return 2 * time.Hour
+}
+
 func (m *gateModel) waits(a *stagedAsk) bool {
-	return !a.ended && a.started.IsZero() && m.now.Before(a.opened.Add(2*time.Hour))
+	return !a.ended && !a.outwaited && a.started.IsZero() && m.now.Before(a.opened.Add(min(a.then.patience(), m.law.patience())))
 }
 
 func (m *gateModel) runs(a *stagedAsk) bool {
@@ -384,6 +394,7 @@ func (m *gateModel) end(a *stagedAsk) {
 func (m *gateModel) pass(d time.Duration) {
 	m.now = m.now.Add(d)
 	for _, a := range m.asks {
+		a.outwaited = a.outwaited || !a.ended && a.started.IsZero() && !m.waits(a)
 		if !a.ended && !a.started.IsZero() && !m.now.Before(a.ends) {
 			a.ended, m.freed, m.unswept = true, a.ends, true
 		}

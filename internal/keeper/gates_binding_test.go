@@ -186,6 +186,8 @@ func TestGates04OnlyTheHolder(t *testing.T) {
 	c.waiting("1")
 	want(t, c.tokenA(time.Second), "lease_missing")
 	c.approved()
+	thief := c.job("1", "11", "production", "1001", 2*time.Second)
+	want(t, c.as(Caller{Workload: &thief}, claimLease{Deployment: "d-a", Lease: "l-x", Job: thief, Handle: HandleDigest("another")}, 2*time.Second), "handle_differs")
 	must(t, c.claimA(2*time.Second))
 	must(t, c.tokenA(3*time.Second))
 	as := func(run, job, handle string, at time.Duration) error {
