@@ -12,7 +12,7 @@ import (
 )
 
 // The tests whose names begin with TestGates show the invariants of release gates, each
-// by its number. docs/architecture.md lists them with what they say.
+// by its number. docs/gate-invariants.md lists them.
 
 var otherApp = lockkeeper.Artifact{Name: "app", Digest: lockkeeper.DigestOf([]byte("another app"))}
 

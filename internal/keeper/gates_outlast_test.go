@@ -55,3 +55,19 @@ func TestGates16StaysTimedOut(t *testing.T) {
 		}
 	}
 }
+
+// So do requests for activations.
+func TestRequestStaysTimedOut(t *testing.T) {
+	rule := "kind: ActivationRule\nname: operators\nrole: operator\nscope: /projects/payments\n"
+	hasty := strings.Replace(incidentRules(), rule, rule+"patience: 10m\n", 1)
+	for name, back := range map[string]time.Duration{"in time": 9 * time.Minute, "too late": 11 * time.Minute} {
+		k := respondingCore(t, incidentRules())
+		must(t, k.user("bob", openRequest{ID: "r-1", Role: "operator", Scope: "/projects/payments", For: time.Hour, Reason: "why"}, 0))
+		must(t, k.user("dora", applyCatalog{Base: k.Revision.Number, Rules: mustRules(t, hasty), ID: "p-1"}, time.Minute))
+		must(t, k.user("dora", applyCatalog{Base: k.Revision.Number, Rules: mustRules(t, incidentRules()), ID: "p-2"}, back))
+		err := k.user("bob", beginActivation{"r-1", "a-1"}, 12*time.Minute)
+		if (err == nil) != (name == "in time") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
