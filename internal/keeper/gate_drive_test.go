@@ -603,15 +603,12 @@ func (g *gateDrive) restarts() {
 			g.t.Fatal(err)
 		}
 	}
-	before, err := g.k.state.Digest()
-	if err == nil {
-		err = g.k.Close()
-	}
-	if err != nil {
+	if err := g.k.Close(); err != nil {
 		g.t.Fatal(err)
 	}
 	size := g.k.state.Size
-	if before, err = g.k.state.Digest(); err != nil { // a sweep may have come in between
+	before, err := g.k.state.Digest()
+	if err != nil {
 		g.t.Fatal(err)
 	}
 	g.open(o)
