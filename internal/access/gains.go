@@ -438,6 +438,11 @@ func approvers(checks []catalog.Check, into map[string]bool) {
 		if c.Approval != nil {
 			nameAll(into, c.Approval.Asks())
 		}
+		if c.Record != nil {
+			for _, group := range c.Record.Groups {
+				into[group] = true
+			}
+		}
 	}
 }
 

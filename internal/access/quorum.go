@@ -76,6 +76,9 @@ func (x *Index) Shortages(now lockkeeper.Moment) []Shortage {
 			}
 		}
 	}
+	for _, scope := range slices.Sorted(maps.Keys(x.c.Environments)) {
+		q.records(scope, x.c.Environments[scope])
+	}
 	for _, a := range q.activations() {
 		q.gate(a, func(user string) bool {
 			return x.Eligible(user, a.role, a.scope, now).Passed(now) ||

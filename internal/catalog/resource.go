@@ -444,6 +444,8 @@ type Check struct {
 	Promotion *Promotion `json:"promotion,omitempty"`
 	Plan      *PlanCheck `json:"plan,omitempty"`
 
+	Record *RecordCheck `json:"record,omitempty"`
+
 	// Actions are those of which the check is asked: deploy, rollback (back to what was
 	// good there) and redeploy (the last good once more); default: all. A lock, provenance
 	// and an attestation are asked of all.

@@ -95,12 +95,13 @@ func (v *rules) check1(r *resource, at string, e *Environment, c Check) {
 		}
 		v.evidenceCheck(r, at, e, c)
 	}
+	count(c.Record != nil, func() { v.record(r, at+".record", *c.Record) })
 	count(c.Call != nil, func() { v.callCheck(r, at+".call", e, *c.Call) })
 	count(c.Metrics != nil, func() { v.metricsCheck(r, at+".metrics", e, *c.Metrics) })
 	count(c.Change != nil, func() { v.changeCheck(r, at+".change", e, *c.Change) })
 	switch {
 	case kinds == 0:
-		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation, plan, promotion, call, metrics or change.")
+		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation, plan, promotion, record, call, metrics or change.")
 	case kinds > 1:
 		v.add(r, at, "check_with_two_kinds", "The check "+name(c.Name)+" says more than one thing to check.", "Make a check of each, with a name of its own.")
 	}

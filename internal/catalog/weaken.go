@@ -310,6 +310,8 @@ func (w *weakening) check(a, b Check) {
 	case a.Lock != nil && b.Lock != nil:
 	case a.Promotion != nil && b.Promotion != nil:
 		w.promotion(a.Name, *a.Promotion, *b.Promotion)
+	case a.Record != nil && b.Record != nil:
+		w.record(a.Name, *a.Record, *b.Record)
 	case a.Tests != nil && b.Tests != nil, a.Scan != nil && b.Scan != nil, a.SBOM != nil && b.SBOM != nil,
 		a.Vulnerabilities != nil && b.Vulnerabilities != nil, a.Provenance != nil && b.Provenance != nil, a.Attestation != nil && b.Attestation != nil,
 		a.Plan != nil && b.Plan != nil:

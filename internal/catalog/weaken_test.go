@@ -106,8 +106,8 @@ checks:
   - {name: b, sbom: {least: 6, identified: 90, versioned: 91, licensed: 92, from: [facts/all], age: 26h}}
   - {name: v, vulnerabilities: {severity: medium, grace: 48h, database: 47h, from: [facts/all], age: 27h}}
   - {name: p, provenance: {signers: [ci-key], source: "https://git.example.com/a", builders: ["https://build.example.com/a"], buildTypes: ["https://type.example.com/a"], level: 2, from: [facts/all], age: 28h}}
+  - {name: model, when: ask.attempt > 3, record: {kind: threat-model, groups: [leads, release-managers], count: 2, longest: 4000h, warn: 500h}}
   - {name: path, delay: {for: 9m30s}, actions: [deploy, rollback]}
-  - {name: risky, delay: {for: 8m20s}, when: ask.attempt > 3}
   - {name: tf, plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}}
   - {name: a, attestation: {type: "https://type.example.com/p", signers: [ci-key], rule: predicate.ok == true, message: mm, from: [facts/all], age: 29h}}
   - {name: c, call: {service: {url: "https://service.example.com/{parameter.x}", criteria: body.fine == true}, validity: 10m, within: 1h}}
@@ -404,7 +404,13 @@ func judgements() map[string]judgement {
 		"AttestationCheck.Rule":     {weaker: []edit{{"rule: predicate.ok == true, ", "", false}, {"predicate.ok == true", "predicate.ok != false", true}}},
 		"AttestationCheck.Message":  {none: forPeople, not: []edit{{"message: mm", "message: nn", true}}},
 		"AttestationCheck.From":     {weaker: []edit{{"from: [facts/all], age: 29h", "age: 29h", false}}},
-		"Check.When": {weaker: []edit{{", when: ask.attempt > 3", ", when: ask.attempt > 4", true}}, not: []edit{{", when: ask.attempt > 3", "", false}}},
+		"Check.When":                {weaker: []edit{{"when: ask.attempt > 3, ", "when: ask.attempt > 4, ", true}}, not: []edit{{"when: ask.attempt > 3, ", "", false}}},
+		"Check.Record":              {weaker: []edit{{"record: {kind: threat-model, groups: [leads, release-managers], count: 2, longest: 4000h, warn: 500h}", "delay: {for: 10m}", true}}},
+		"RecordCheck.Kind":          {weaker: []edit{{"kind: threat-model", "kind: design-review", true}}},
+		"RecordCheck.Groups":        {weaker: []edit{{"kind: threat-model, groups: [leads, release-managers]", "kind: threat-model, groups: [leads, release-managers, suspended]", false}}},
+		"RecordCheck.Count":         {weaker: []edit{{"count: 2, longest", "count: 1, longest", false}, {"count: 2, longest", "longest", false}}},
+		"RecordCheck.Longest":       {weaker: []edit{{"longest: 4000h", "longest: 4001h", false}, {"longest: 4000h, ", "", false}}},
+		"RecordCheck.Warn":          {weaker: []edit{{"warn: 500h", "warn: 499h", false}}, not: []edit{{"longest: 4000h, warn: 500h", "longest: 4000h", false}}},
 		"Check.Actions": {weaker: []edit{{"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}, actions: [deploy]", false}, {"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}, actions: [deploy, redeploy]", true}},
 			not: []edit{{"delay: {for: 9m30s}, actions: [deploy, rollback]", "delay: {for: 9m30s}", false}}},
 		"Check.Plan":           {weaker: []edit{{"plan: {kind: terraform, destroys: 2, from: [facts/all], age: 23h}", "delay: {for: 10m}", true}}},

@@ -52,6 +52,7 @@ var wrong = map[string][]string{
 	"factors list": {}, "factors totp": {}, "factors passkey": {}, "factors confirm": {"f-x", "--code", "1"}, "factors remove": {"f-x"}, "factors reset": {"bob", "--reason", "r"}, "step-up": {"--code", "1"},
 	"tokens make": {"--name", "ci", "--actions", "catalog/read"}, "tokens list": {}, "tokens revoke": {"k-x"},
 	"measures":   {},
+	"record add": {"--kind", "x", "--project", "p", "--until", "2027-01-01", "--file", "none", "--summary", "x"}, "record list": {}, "record show": {"r-x"}, "record approve": {"r-x"}, "record reject": {"r-x"}, "record end": {"r-x", "--reason", "x"},
 	"strike add": {"d-x", "--reason", "x"}, "strike list": {}, "strike lift": {"x-x", "--reason", "x"},
 	"what-if": {"--data", "NOTHING"}, "observe report": {},
 	"notifications list": {}, "notifications test": {"mail"},

@@ -19,6 +19,7 @@
 //	evidence    tests, scan, sbom, vulnerabilities, provenance, attestation: what
 //	            stages brought about the artifacts
 //	promotion   where else the artifacts must have run, for how long
+//	record      what people wrote and approved about the design, and has not ended
 //	approval    approvals, all together; some only after others
 //	freeze      no freeze that stops this action by this caller covers the environment
 //	time        delay, hours

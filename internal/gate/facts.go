@@ -49,6 +49,8 @@ type Facts struct {
 	Stood func(environment string) []Stretch
 	// Unasked are checks of it that are not asked of this ask, as their when says.
 	Unasked []catalog.Check
+	// Designs are the versions of design records that cover the environment, oldest first.
+	Designs []DesignRecord
 	// Struck are the artifacts that somebody has struck from the environment.
 	Struck []Strike
 }

@@ -38,6 +38,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because = append(because, f.waiveAll(static(f))...)
 	because = append(because, f.waiveAll(evidenceChecks(f, now))...)
 	because = append(because, f.waiveAll(promotions(f, now))...)
+	because = append(because, f.waiveAll(designs(f, now))...)
 	because = append(because, approvals(f, now)...)
 	because = append(because, Freeze(f, now))
 	because = append(because, f.waiveAll(times(f, now))...)

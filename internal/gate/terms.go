@@ -20,7 +20,7 @@ func Terms(e catalog.Environment) []catalog.Check {
 	var out []catalog.Check
 	for _, c := range e.Checks {
 		_, evidence := c.Evidence()
-		if _, outside := c.Outside(); outside || evidence || c.Promotion != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
+		if _, outside := c.Outside(); outside || evidence || c.Promotion != nil || c.Record != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
 			out = append(out, c)
 		}
 	}
@@ -44,6 +44,7 @@ func AsOpened(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 	if f.Released.IsZero() {
 		because = append(because, f.waiveAll(evidenceChecks(f, now))...)
 		because = append(because, f.waiveAll(promotions(f, now))...)
+		because = append(because, f.waiveAll(designs(f, now))...)
 		because = append(because, f.waiveAll(times(f, now))...)
 		because = append(because, f.waiveAll(calls(f, now))...)
 	}

@@ -32,7 +32,7 @@ var alertKinds = map[string]string{
 
 	"channel_failing": "high",
 
-	"struck_runs": "high",
+	"struck_runs": "high", "record_over": "high", "record_ends": "medium",
 }
 
 // AlertKinds lists the kinds of alert, sorted.
@@ -106,6 +106,7 @@ func (k *Keeper) alerts(ctx context.Context, t Thresholds) ([]Alert, error) {
 	k.strangers(w)
 	k.outdated(w)
 	k.struckStanding(w)
+	k.designsEnding(w)
 	w.channels()
 	if err := k.activatedOften(ctx, w, t); err != nil {
 		return nil, err

@@ -96,6 +96,10 @@ var eventKinds = map[string]func() event{
 	"hold.answered/1": func() event { return new(holdAnswered) },
 	"lease.joined/1":  func() event { return new(leaseJoined) },
 
+	"record.proposed/1": func() event { return new(recordProposed) },
+	"record.approved/1": func() event { return new(recordApproved) },
+	"record.closed/1":   func() event { return new(recordClosed) },
+
 	"strike.made/1":   func() event { return new(strikeMade) },
 	"strike.lifted/1": func() event { return new(strikeLifted) },
 

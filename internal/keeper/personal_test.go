@@ -39,6 +39,7 @@ var tokenCommands = map[string]bool{
 	"makeToken": false, "endToken": false, "createUser": false, "changeUser": false, "removeUser": false, "createGroup": false, "changeGroup": false, "removeGroup": false,
 	"openCampaign": false, "decideCampaign": false, "closeCampaign": false, "endCampaign": false, "confirmLinks": false,
 	"startFreeze": true, "endFreeze": false, "requestOverride": false, "decideOverride": false, "endOverride": false,
+	"proposeRecord": false, "decideRecord": false, "endRecord": false,
 	"makeStrike": false, "liftStrike": false,
 	"registerFactor": false, "removeFactor": false, "resetFactors": false, "stepUp": false,
 }

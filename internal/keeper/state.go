@@ -87,6 +87,10 @@ type State struct {
 	// Places is what is known of each environment that was ever deployed to or
 	// reported, by its scope. An epoch forgets the stretches.
 	Places map[lockkeeper.Scope]*Place `json:"places,omitempty"`
+	// Designs are versions of design records that wait or count, by id. At most maxDesigns,
+	// and maxDesignsOf a project; evicted when superseded, rejected or ended, and by the next
+	// that is proposed once they have ended or nobody approved them.
+	Designs map[string]*DesignRecord `json:"designs,omitempty"`
 	// Strikes are artifacts that must not be put somewhere, by the strike's id. At most
 	// maxStrikes: past it none is made, for to forget one would let in what is kept out.
 	// Evicted when lifted.

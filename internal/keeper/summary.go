@@ -81,6 +81,13 @@ func restedOn(f gate.Facts, d lockkeeper.Decision) []RestedOn {
 				out = append(out, RestedOn{id, f.Evidence[i].Content})
 			}
 		}
+		if id, is := strings.CutPrefix(d.Subject, "record "); is && d.Verdict == lockkeeper.Pass {
+			i := slices.IndexFunc(f.Designs, func(r gate.DesignRecord) bool { return r.ID == id })
+			known := slices.ContainsFunc(out, func(o RestedOn) bool { return o.ID == id })
+			if i >= 0 && !known && len(out) < maxRestedOn {
+				out = append(out, RestedOn{id, f.Designs[i].Content})
+			}
+		}
 		for _, b := range d.Because {
 			walk(b)
 		}

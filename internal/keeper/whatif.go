@@ -320,6 +320,8 @@ func repeat(s *State, e Entry, ev event) repetition {
 		return repeatJob(s, e, ev)
 	case *requestOpened, *requestApproved, *requestClosed, *activationBegun, *activationExtended, *tokenIssued:
 		return repeatActivation(s, e, ev)
+	case *recordProposed, *recordApproved, *recordClosed:
+		return repeatDesign(s, e, ev)
 	case *refusalMade:
 		return repeatRefused(e, ev)
 	case *catalogApplied:

@@ -229,7 +229,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	f := gate.Facts{Ask: d.Ask, Environment: env, Unasked: unasked, Freezes: w.freezesOn(d.Ask),
 		Initiators: w.initiators(d, now), Good: w.Good[scope], Opened: d.Opened, Deadline: w.deadline(d), Production: d.Production,
 		RecordAge: env.RecordLimit(), Ticket: w.ticket(d), Freed: w.Freed[scope], Holds: w.rules.Catalog.AskHolds, Stood: w.stood(d.Ask.Project),
-		Struck: w.struckAt(scope, d.Ask.Artifacts), Rivals: func() []gate.Rival { return w.rivals(d, now) }}
+		Designs: w.designsAt(env, d.Terms), Struck: w.struckAt(scope, d.Ask.Artifacts), Rivals: func() []gate.Rival { return w.rivals(d, now) }}
 	if d.RecordAge > 0 {
 		f.RecordAge = min(f.RecordAge, d.RecordAge) // a longer one helps no ask that is open
 	}

@@ -131,6 +131,7 @@ func (s *Server) register() {
 	s.registerNotifications()
 	s.registerHolds()
 	s.registerStrikes()
+	s.registerRecords()
 	route(s, http.MethodGet, "/about", "about", "What this server is", s.about)
 	route(s, http.MethodGet, "/keys", "keys", "The keys that vouch for receipts and proofs", s.trust)
 	route(s, http.MethodPost, "/setup", "set-up", "Enter as the first administrator", s.setUp)
