@@ -24,12 +24,20 @@ func (v *rules) app(r *resource, p *Provider) {
 	if p.App == nil {
 		return
 	}
-	if _, can := publicAPI[p.Platform]; !can {
-		v.add(r, "app", "field_of_other_platform", "Lockkeeper is no application on the platform "+p.Platform+".", "Take it out; only github has one.")
-		return
-	}
-	if !number(p.App.ID) {
-		v.add(r, "app.id", "id_unfit", "The application is "+name(p.App.ID)+", and must be a plain number.", "Write the App ID as the App's page has it.")
+	switch p.Platform {
+	case GitHub:
+		if !number(p.App.ID) {
+			v.add(r, "app.id", "id_unfit", "The application is "+name(p.App.ID)+", and must be a plain number.", "Write the App ID as the App's page has it.")
+		}
+	case Azure: // its checks are configured with the environment and have no id
+		if p.App.ID != "" {
+			v.add(r, "app.id", "field_of_other_platform", "On Azure DevOps Lockkeeper is a check and has no id.", "Write app: {}.")
+		}
+		if p.API == "" {
+			v.add(r, "api", "field_missing", "Runs that Azure DevOps holds are read from its API, and the provider has no api.", "Write https://dev.azure.com/ORGANISATION.")
+		}
+	default:
+		v.add(r, "app", "field_of_other_platform", "Lockkeeper is no application on the platform "+p.Platform+".", "Take it out; only github and azure have one.")
 	}
 }
 
@@ -51,14 +59,13 @@ func (v *rules) heldBy(r *resource, e *Environment) {
 }
 
 func (w *weakening) app(a, b *App) {
-	w.when(b != nil && (a == nil || *a != *b), "what the application %s reads is believed", appID(b))
-}
-
-func appID(a *App) string {
-	if a == nil {
-		return ""
+	switch {
+	case b == nil || a != nil && *a == *b:
+	case b.ID == "":
+		w.when(true, "what is read of runs that the platform holds is believed")
+	default:
+		w.when(true, "what the application %s reads is believed", b.ID)
 	}
-	return a.ID
 }
 
 func (w *weakening) heldBy(a, b string) {

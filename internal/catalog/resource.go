@@ -248,13 +248,13 @@ type Provider struct {
 	API        string   `json:"api,omitempty"`        // azure: https://dev.azure.com/ORGANISATION, where runs are looked up; github, gitlab: the platform's API, default that of the public service
 	Claims     []Claim  `json:"claims,omitempty"`     // oidc: which claim carries which fact
 	// App is Lockkeeper's own place on the platform, which lets the platform hold runs
-	// before environments that name the provider in heldBy; github.
+	// before environments that name the provider in heldBy; github, azure.
 	App *App `json:"app,omitempty"`
 }
 
 // An App is what Lockkeeper is on a CI platform. Its secrets are files of the server.
 type App struct {
-	ID string `json:"id"` // github: the number of the GitHub App
+	ID string `json:"id,omitempty"` // github: the number of the GitHub App; azure: none
 }
 
 // A Claim says that a claim of an issuer's tokens carries a fact of the record.

@@ -263,7 +263,7 @@ func judgements() map[string]judgement {
 		"Provider.Algorithms": {weaker: []edit{{"algorithms: [RS256]", "algorithms: [RS256, PS256]", false}, {", algorithms: [RS256]", "", false}}},
 		"Provider.API":        {weaker: []edit{{"https://dev.azure.com/acme", "https://dev.azure.com/acne", true}}},
 		"Provider.Claims":     {weaker: []edit{{", {fact: commit, claim: c}", "", true}}, not: []edit{{"{fact: repository, claim: r}, {fact: run, claim: n}", "{fact: run, claim: n}, {fact: repository, claim: r}", false}}},
-		"Provider.App":        {weaker: []edit{{"algorithms: [RS256]}", "algorithms: [RS256], app: {id: 7}}", false}}},
+		"Provider.App":        {weaker: []edit{{"algorithms: [RS256]}", "algorithms: [RS256], app: {id: 7}}", false}, {"api: 'https://dev.azure.com/acme'}", "api: 'https://dev.azure.com/acme', app: {}}", false}}},
 		"App.ID":              {weaker: []edit{{"app: {id: 5}", "app: {id: 6}", true}}},
 		"Claim.Fact":          {weaker: []edit{{"fact: commit, claim", "fact: ref, claim", true}}},
 		"Claim.Claim":         {weaker: []edit{{"fact: commit, claim: c", "fact: commit, claim: d", true}}},

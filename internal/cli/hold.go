@@ -17,7 +17,7 @@ import (
 // server runs, and gives what ends it.
 func (o serveOptions) hold(ctx context.Context, k *keeper.Keeper, options *web.Options, log *slog.Logger) (finish func()) {
 	worker := effect.NewHoldWorker(k, o.systems, log)
-	options.AppSecret = worker.Secret
+	options.AppSecret, options.ReadHeld = worker.Secret, worker.ReadHeld
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

@@ -67,6 +67,9 @@ func (w *HoldWorker) Secret(provider string) (string, error) {
 // Run works until ctx ends or the keeper stops, and returns when nothing is at work.
 func (w *HoldWorker) Run(ctx context.Context) {
 	defer w.working.Wait()
+	if err := w.Keeper.DropAccess(ctx); err != nil {
+		w.Log.Warn("what answered checks have brought was not erased", "error", err)
+	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -122,7 +125,7 @@ func (w *HoldWorker) look(ctx context.Context, list []keeper.HoldWork) {
 
 // untilNext is after which time a hold is looked at again.
 func untilNext(h keeper.HoldWork, now time.Time) time.Duration {
-	if h.Verb == keeper.FollowHold || h.Verb == keeper.LookAtHold && now.Sub(h.Noted.Time()) > holdSettles {
+	if h.Verb == keeper.FollowHold || h.Verb == keeper.TellHold && h.Asked.Polled || h.Verb == keeper.LookAtHold && now.Sub(h.Noted.Time()) > holdSettles {
 		return followEvery
 	}
 	return retryHold
@@ -146,6 +149,9 @@ func (w *HoldWorker) do(ctx context.Context, h keeper.HoldWork) {
 		err = w.release(working, p, h)
 	case keeper.TellHold:
 		err = w.tell(working, p, h)
+	}
+	if codeOf(err) == forge.AccessOver && ctx.Err() == nil {
+		err = w.giveUp(working, h, reasonOf(err))
 	}
 	if err == nil || ctx.Err() != nil {
 		return
@@ -192,7 +198,7 @@ func (w *HoldWorker) follow(ctx context.Context, p platform, h keeper.HoldWork) 
 		return err
 	}
 	switch {
-	case look.Job.Attempt != h.Attempt:
+	case look.Job.Attempt > 0 && look.Job.Attempt != h.Attempt:
 		return w.Keeper.LoseHold(ctx, h.ID, keeper.Indeterminate, "The run has begun another attempt.")
 	case look.Over:
 		return w.Keeper.LoseHold(ctx, h.ID, outcome(look.Outcome), "The platform says that the run has ended: "+look.Outcome+".")
@@ -216,12 +222,13 @@ func outcome(conclusion string) keeper.Status {
 	return keeper.Indeterminate
 }
 
-// say tells what the gate waits for, each thing once and the last place kept free.
+// say tells what the gate waits for, each thing once and the last place kept free. A
+// platform that asks again and again reads it in the answer.
 func (w *HoldWorker) say(ctx context.Context, p platform, h keeper.HoldWork) error {
 	line := fmt.Sprintf("%s waits: %s", h.Deployment, h.Waits)
 	w.mu.Lock()
 	said := w.said[h.ID]
-	known := h.Waits == "" || len(said) >= forge.MaxStatuses-1
+	known := h.Waits == "" || h.Asked.Polled || len(said) >= forge.MaxStatuses-1
 	for _, one := range said {
 		known = known || one == line
 	}
@@ -242,7 +249,10 @@ func (w *HoldWorker) tell(ctx context.Context, p platform, h keeper.HoldWork) er
 	if !w.Keeper.HoldStands(h.ID) {
 		return nil
 	}
-	err := p.Tell(ctx, asking(h), h.Owed.Approve, h.Owed.Reason)
+	if h.Asked.Polled {
+		return w.untold(ctx, p, h)
+	}
+	err := p.Tell(ctx, asking(h), h.Owed.Approve, h.Owed.Reason+echo(h))
 	if err == nil {
 		return w.Keeper.TellHold(ctx, h.ID, h.Owed.Approve, "", nil)
 	}
@@ -257,9 +267,18 @@ func (w *HoldWorker) tell(ctx context.Context, p platform, h keeper.HoldWork) er
 	return err
 }
 
+// echo says to what an answer belongs: to an ask by its digest, and to one asking by our
+// own name of it, which is random and never comes again.
+func echo(h keeper.HoldWork) string {
+	if h.Digest == "" {
+		return " [" + h.ID + "]"
+	}
+	return fmt.Sprintf(" [%s %s]", h.Digest, h.ID)
+}
+
 func asking(h keeper.HoldWork) forge.Asking {
 	a := h.Asked
-	return forge.Asking{Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run, Environment: a.Environment, Installation: a.Installation, Mark: a.Mark}
+	return forge.Asking{Hold: h.ID, Check: forge.Check(a.Check), Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run, Environment: a.Environment, Installation: a.Installation, Mark: a.Mark}
 }
 
 // A client is a platform as the catalog says of it.
@@ -295,6 +314,8 @@ func (w *HoldWorker) client(provider string, s said) platform {
 		}
 	}
 	switch s.platform {
+	case "azure":
+		return &forge.Azure{Provider: provider, Issuer: s.issuer, API: s.api, Access: w.access, Client: notInside()}
 	case "github":
 		return &forge.GitHub{Provider: provider, Issuer: s.issuer, API: s.api, App: s.app, Key: file("key")}
 	}

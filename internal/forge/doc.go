@@ -8,6 +8,10 @@
 // facts are marked as looked up. Where the API does not prove a fact, it is absent, and a
 // rule that needs it refuses.
 //
+// Where a platform has no application that could read for itself, its message brings the
+// access of the run that it is about. That is a secret of the run: it goes to the address
+// that the catalog names and nowhere else, least of all to one that the message names.
+//
 // The package decides nothing and keeps nothing but the access that a platform grants to
 // the application for an hour. No error holds a secret or anything that a platform wrote.
 package forge
@@ -23,6 +27,9 @@ type Asking struct {
 	Environment  string // the platform's name of it
 	Installation string // of the application
 	Mark         string // tells this asking from the next one of the same run
+
+	Check Check  // Azure DevOps: where the answer goes
+	Hold  string // ours: the id under which the asking was noted
 }
 
 // A Look is what the API says of a run that is, or was, held.

@@ -57,7 +57,7 @@ func TestGitHubSigned(t *testing.T) {
 // What a message must name is there and is of one repository, or it is none.
 func TestGitHubAsking(t *testing.T) {
 	g := lktest.NewGitHubAPI(t)
-	if a := asked(t, g); a != (Asking{"7001", "8001", "acme/payments", "30433642", "production", "9", "501"}) {
+	if a := asked(t, g); a != (Asking{Organisation: "7001", Repository: "8001", Place: "acme/payments", Run: "30433642", Environment: "production", Installation: "9", Mark: "501"}) {
 		t.Errorf("read %+v", a)
 	}
 	body, _ := g.Message(map[string]any{"action": "other"})

@@ -60,7 +60,7 @@ func (a HoldAsked) same(o HoldAsked) bool {
 
 func (w *world) knowsRepository(a HoldAsked) bool {
 	for _, p := range w.rules.Catalog.Pipelines {
-		if p.Provider == a.Provider && p.Repository == a.Repository && p.Organisation == a.Organisation {
+		if p.Provider == a.Provider && p.Repository == a.Repository && p.Organisation == a.Organisation && p.TeamProject == a.Check.Project {
 			return true
 		}
 	}
@@ -109,6 +109,11 @@ func (c openHold) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 		return refuse(err)
 	}
 	ask, err := w.askOfHold(c)
+	if named := ask.Project + "/" + ask.Environment; err == nil && h.Asked.ofCheck() && named != h.Asked.Environment {
+		// Else the gate of one environment would answer the check of another.
+		err = lockkeeper.Forbidden.Errorf("hold_differs", "The check is of %s, and the stage that waits deploys to %s.", h.Asked.Environment, named).
+			WithNext("Write Environment: %s into the headers of that environment's check.", named)
+	}
 	if err != nil {
 		late := !now.Before(h.Deadline)
 		if r := lockkeeper.RefusalOf(err); r != nil && late && r.Kind == lockkeeper.Conflict {
@@ -137,7 +142,8 @@ func (w *world) unopened(id string, by Caller) (*Hold, error) {
 
 // fits refuses what was read of another run than the one that was asked for.
 func (a HoldAsked) fits(j lockkeeper.Workload) error {
-	if j.Provider != a.Provider || j.Repository.Value != a.Repository || j.Organisation.Value != a.Organisation || j.Run.Value != a.Run || j.Environment.Value != a.Environment {
+	if j.Provider != a.Provider || j.Repository.Value != a.Repository || j.Organisation.Value != a.Organisation || j.Run.Value != a.Run ||
+		j.Project.Value != a.Check.Project || !a.ofCheck() && j.Environment.Value != a.Environment {
 		return lockkeeper.Forbidden.Errorf("hold_differs", "The run that the platform knows is not the one that it asked for.")
 	}
 	return nil

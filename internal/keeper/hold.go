@@ -43,7 +43,26 @@ type HoldAsked struct {
 	Environment  string `json:"environment"`            // the platform's name of it
 	Installation string `json:"installation,omitempty"` // of the application, where the platform has such
 	Mark         string `json:"mark"`
+	// Check is where the answer of a check of Azure DevOps goes. Its message brings the
+	// access of the run as well, which rests in the sealed store until it was answered.
+	Check HoldCheck `json:"check,omitzero"`
+	// Polled says that the platform takes the answer when it asks again.
+	Polled bool `json:"polled,omitempty"`
 }
+
+// A HoldCheck is one evaluation of a check, by the platform's ids.
+type HoldCheck struct {
+	Project  string `json:"project"`
+	Hub      string `json:"hub"`
+	Plan     string `json:"plan"`
+	Job      string `json:"job"`
+	Task     string `json:"task"`
+	Timeline string `json:"timeline"`
+}
+
+// ofCheck reports whether a check asked. Its environment is one of the catalog, which
+// the check's configuration names, and no fact that the platform's API knows.
+func (a HoldAsked) ofCheck() bool { return a.Check != HoldCheck{} }
 
 // HoldAnswer is what a platform must be told.
 type HoldAnswer struct {

@@ -25,7 +25,8 @@ type HoldWork struct {
 	Hold
 	Verb     HoldVerb
 	Provider catalog.Provider
-	Waits    string // for what the gate waits
+	Waits    string            // for what the gate waits
+	Digest   lockkeeper.Digest // of the whole ask, while its deployment is alive
 }
 
 // Holds lists what is to be done about holds now, the oldest first. A yes stands in it
@@ -43,6 +44,9 @@ func (k *Keeper) Holds() []HoldWork {
 		}
 		if one := w.holdWork(h, now); one.Verb != "" {
 			one.Hold, one.Provider = *h, p
+			if d := k.state.Deployments[h.Deployment]; d != nil {
+				one.Digest = d.Digest
+			}
 			out = append(out, one)
 		}
 	}
@@ -71,7 +75,7 @@ func (w *world) holdWork(h *Hold, now lockkeeper.Moment) HoldWork {
 			return HoldWork{Verb: ReleaseHold}
 		}
 		return HoldWork{Verb: FollowHold, Waits: verdict.Sentence}
-	case !h.Told.IsZero() && !h.Joined:
+	case !h.Told.IsZero() && !h.Joined && !h.Asked.ofCheck(): // a check's access is gone by then
 		return HoldWork{Verb: FollowHold}
 	}
 	return HoldWork{}
@@ -118,13 +122,13 @@ func (k *Keeper) ReleaseHold(ctx context.Context, hold string, job lockkeeper.Wo
 // LoseHold says that the platform holds the run no more, or how it went.
 func (k *Keeper) LoseHold(ctx context.Context, hold string, status Status, reason string) error {
 	_, err := do[any](ctx, k, Caller{Keeper: true}, "", loseHold{hold, status, reason})
-	return err
+	return cmpErr(err, k.dropAccess(ctx, hold))
 }
 
 // TellHold brings what became of telling the platform: nil, or why it was not told.
 func (k *Keeper) TellHold(ctx context.Context, hold string, approve bool, moot string, missed *Missed) error {
 	_, err := do[any](ctx, k, Caller{Keeper: true}, "", tellHold{hold, approve, moot, missed})
-	return err
+	return cmpErr(err, k.dropAccess(ctx, hold))
 }
 
 // HeldRuns lists the runs that platforms hold or held lately, of projects whose

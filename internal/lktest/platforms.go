@@ -65,28 +65,46 @@ func overlay(c, more map[string]any) map[string]any {
 // run (Build - Get, Timeline - Get, api-version 7.1), in their documented shape.
 type AzureAPI struct {
 	URL, Organisation, Project, Commit, Access string
+	Repository, Secret                         string
 
 	mu      sync.Mutex
 	build   map[string]any
 	records []map[string]any
 	status  int
+	server  *http.Server
+	check   azureCheck
 }
 
 // NewAzureAPI starts one that ends with the test. Its run 1234 has the stages
 // Build, which ended before now, and Deploy, which is in progress.
 func NewAzureAPI(t testing.TB, now time.Time) *AzureAPI {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, err := StartAzureAPI(now)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(a.Close)
+	return a
+}
+
+// Close stops it.
+func (a *AzureAPI) Close() { a.server.Close() }
+
+// StartAzureAPI starts one that Close stops.
+func StartAzureAPI(now time.Time) (*AzureAPI, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
 	a := &AzureAPI{URL: "http://" + l.Addr().String(), Organisation: "11111111-2222-3333-4444-555555555555", Project: "21111111-2222-3333-4444-555555555555",
-		Commit: "714a629c0b401fdce83e847fc9589983fc6f46bc", Access: "access-" + randomHex()}
+		Commit: "714a629c0b401fdce83e847fc9589983fc6f46bc", Access: "access-" + randomHex(),
+		Repository: "71111111-2222-3333-4444-555555555555", Secret: "hook-" + randomHex()}
 	at := func(minutes int) string {
 		return now.Add(time.Duration(minutes) * time.Minute).UTC().Format(time.RFC3339Nano)
 	}
 	a.build = map[string]any{"id": 1234, "buildNumber": "20261102.1", "status": "inProgress", "reason": "individualCI", "sourceBranch": "refs/heads/main", "sourceVersion": a.Commit,
 		"definition": map[string]any{"id": 42, "name": "release"}, "project": map[string]any{"id": a.Project, "name": "payments"},
+		"repository":   map[string]any{"id": a.Repository, "name": "payments", "type": "TfsGit"},
 		"requestedFor": map[string]any{"id": "A1111111-2222-3333-4444-555555555555", "displayName": "Ann", "uniqueName": "ann@example.com"},
 		"requestedBy":  map[string]any{"id": "00000002-0000-8888-8000-000000000000", "displayName": "Microsoft.VisualStudio.Services.TFS"}}
 	record := func(id, parent, kind, name, state string, start, finish int) map[string]any {
@@ -111,16 +129,18 @@ func NewAzureAPI(t testing.TB, now time.Time) *AzureAPI {
 			return map[string]any{"records": a.records, "lastChangedBy": "x", "id": "y", "changeId": 7}
 		})
 	})
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go s.Serve(l)
-	t.Cleanup(func() { s.Close() })
-	return a
+	a.serveChecks(mux)
+	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go a.server.Serve(l)
+	return a, nil
 }
 
 func (a *AzureAPI) answer(w http.ResponseWriter, r *http.Request, what func() any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
+	case a.check.away != "":
+		http.Redirect(w, r, a.check.away, http.StatusTemporaryRedirect)
 	case a.status != 0:
 		http.Error(w, "as told", a.status)
 	case trimBearer(r.Header.Get("Authorization")) != a.Access:

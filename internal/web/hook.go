@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -24,43 +25,52 @@ var messages = map[string]func(secret string, head http.Header, body []byte) (a 
 // that it is the platform, or whoever else knows the secret: what it says is noted, and
 // believed by nobody.
 func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
-	noted, err := s.message(w, r)
-	if err != nil {
+	answer, noted, err := s.message(w, r)
+	switch {
+	case err != nil:
 		writeProblem(w, s.problem(r.Context(), err))
-		return
-	}
-	if !noted {
+	case answer != nil:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		json.NewEncoder(w).Encode(answer)
+	case noted:
+		w.WriteHeader(http.StatusAccepted)
+	default:
 		w.WriteHeader(http.StatusNoContent)
-		return
 	}
-	w.WriteHeader(http.StatusAccepted)
 }
 
-func (s *Server) message(w http.ResponseWriter, r *http.Request) (noted bool, err error) {
+// message verifies one message and notes what it asks. answer is what a platform is told
+// that waits for it; nil: nothing.
+func (s *Server) message(w http.ResponseWriter, r *http.Request) (answer any, noted bool, err error) {
 	platform := r.PathValue("platform")
 	p, known := s.Keeper.Rules().Catalog.Providers[r.PathValue("provider")]
 	read := messages[platform]
-	if !known || read == nil || p.Platform != platform || !p.Holds() || s.AppSecret == nil {
-		return false, lockkeeper.NotFound.Errorf("provider_unknown", "No provider of this name has an application on %.20s.", platform)
+	if !known || read == nil && platform != catalog.Azure || p.Platform != platform || !p.Holds() || s.AppSecret == nil {
+		return nil, false, lockkeeper.NotFound.Errorf("provider_unknown", "No provider of this name has an application on %.20s.", platform)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLong := new(http.MaxBytesError); errors.As(err, &tooLong) {
-		return false, lockkeeper.Limited.Errorf("message_long", "The message has more than %d bytes.", maxBody)
+		return nil, false, lockkeeper.Limited.Errorf("message_long", "The message has more than %d bytes.", maxBody)
 	}
 	if err != nil {
-		return false, lockkeeper.Invalid.Errorf("message_malformed", "The message breaks off.")
+		return nil, false, lockkeeper.Invalid.Errorf("message_malformed", "The message breaks off.")
 	}
 	secret, err := s.AppSecret(p.Name)
 	if err != nil {
-		return false, err
+		return nil, false, err
+	}
+	if platform == catalog.Azure {
+		answer, err = s.azureCheck(r, p, secret)
+		return answer, err == nil, err
 	}
 	a, asks, err := read(secret, r.Header, body)
 	if err != nil || !asks {
-		return false, err
+		return nil, false, err
 	}
 	_, err = s.Keeper.NoteHold(r.Context(), keeper.HoldAsked{Provider: p.Name, Organisation: a.Organisation, Repository: a.Repository, Place: a.Place, Run: a.Run,
 		Environment: a.Environment, Installation: a.Installation, Mark: a.Mark})
-	return err == nil, err
+	return nil, err == nil, err
 }
 
 func githubMessage(secret string, head http.Header, body []byte) (a forge.Asking, asks bool, err error) {

@@ -51,6 +51,9 @@ type Options struct {
 	// AppSecret is what a provider's platform signs its messages to Lockkeeper's
 	// application with; nil: none are taken.
 	AppSecret func(provider string) (string, error)
+	// ReadHeld reads a run that a platform holds, with the access that its message has
+	// brought; nil: no platform can take its answer from the response.
+	ReadHeld func(ctx context.Context, a keeper.HoldAsked, access string) (job lockkeeper.Workload, held bool, err error)
 
 	// Exposed says that the listener takes what comes from other machines, though
 	// the URL may be a loopback one.
