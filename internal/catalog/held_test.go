@@ -20,3 +20,17 @@ func TestGitHubPage(t *testing.T) {
 		t.Error(problems)
 	}
 }
+
+// So does the page about Azure.
+func TestAzurePage(t *testing.T) {
+	data, err := os.ReadFile("../../docs/integrations/azure.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "```yaml\n")
+	text, _, found := strings.Cut(rest, "```")
+	c, problems := Read([]File{{"azure.md", []byte("kind: Project\nname: payments\n---\n" + strings.ReplaceAll("\n"+text, "\n   ", "\n"))}})
+	if !found || c == nil || c.Environments["/projects/payments/environments/live"].HeldBy != "azure" || !c.Providers["azure"].Holds() {
+		t.Error(problems)
+	}
+}
