@@ -96,6 +96,9 @@ func merged(a, b map[string]string) map[string]string {
 func flatten(path string, v any, into map[string]string) {
 	switch v := v.(type) {
 	case map[string]any:
+		if len(v) == 0 && path != "" {
+			into[path] = "{}" // that it is there says something
+		}
 		for k, x := range v {
 			flatten(strings.TrimPrefix(path+"."+k, "."), x, into)
 		}
