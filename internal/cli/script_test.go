@@ -78,7 +78,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job, "directory": directory, "desk": desk,
-			"integrate": integrate, "hub": hub, "hook": hook, "told": told},
+			"integrate": integrate, "hub": hub, "hook": hook, "told": told,
+			"azure": azure, "azure-at": azureAt, "azure-check": azureCheck, "azure-answered": azureAnswered},
 	})
 }
 

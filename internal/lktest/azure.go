@@ -70,7 +70,7 @@ func (a *AzureAPI) Hold(others ...string) {
 
 // begin lets the stage Deploy begin, or skips it.
 func (a *AzureAPI) begin(state string) {
-	now := time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano)
+	now := time.Now().Add(-2 * time.Second).UTC().Format(time.RFC3339Nano)
 	for _, r := range a.records {
 		switch {
 		case r["type"] == "Checkpoint":
