@@ -15,6 +15,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/forge"
+	"github.com/lockkeeper/lockkeeper/internal/journal"
 	"github.com/lockkeeper/lockkeeper/internal/keeper"
 	"github.com/lockkeeper/lockkeeper/internal/lktest"
 )
@@ -164,6 +165,39 @@ func TestCheckOfAzure(t *testing.T) {
 		t.Errorf("the deployment is %v %v, and answered was %+v", now.Status, err, z.Answers())
 	}
 	s.nowhere(z, z.Access)
+}
+
+// The access outlives a restart, and what a crash after the answer has left is erased by
+// the next start.
+func TestCheckOfAzureRestart(t *testing.T) {
+	s, z := checked(t)
+	id := s.checks(z, nil)
+	s.must(s.k.Close())
+	s.open()
+	s.built(z)
+	stop := s.holding()
+	v := s.waiting()
+	s.approve(v)
+	s.answered(z)
+	stop()
+	s.must(s.k.Close())
+	sealed, err := journal.OpenSealed(context.Background(), s.dir)
+	s.must(err)
+	if _, err := sealed.Get(context.Background(), "hold-access", id); err == nil {
+		t.Error("the access was not erased with the answer")
+	}
+	s.must(sealed.Put(context.Background(), "hold-access", id, []byte(z.Access)))
+	s.must(sealed.Close())
+	s.open()
+	s.must(s.k.DropAccess(context.Background()))
+	s.must(s.k.Close())
+	sealed, err = journal.OpenSealed(context.Background(), s.dir)
+	s.must(err)
+	defer sealed.Close()
+	if _, err := sealed.Get(context.Background(), "hold-access", id); err == nil {
+		t.Error("what the crash has left was not erased")
+	}
+	s.open()
 }
 
 // What cannot be let through is answered with no, and says why.
@@ -323,6 +357,10 @@ func TestCheckOfAzurePolled(t *testing.T) {
 	first := poll(one)
 	if first.Decided || first.Deployment != "" {
 		t.Fatalf("answered %+v", first)
+	}
+	z.Ends() // the next evaluation brings another access, and the first one counts no more
+	if r := poll(two); r.Hold != first.Hold {
+		t.Errorf("asked again: %+v", r)
 	}
 	stop := s.holding()
 	v := s.waiting()
