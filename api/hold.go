@@ -12,7 +12,8 @@ type Hold struct {
 	ID          string            `json:"id"`
 	Provider    string            `json:"provider"`
 	Repository  string            `json:"repository" doc:"as the platform's API calls it"`
-	Run         string            `json:"run"`
+	Run         string            `json:"run" doc:"empty where the platform holds a job"`
+	Job         string            `json:"job,omitempty" doc:"that the platform holds, where it holds jobs"`
 	Environment string            `json:"environment" doc:"the platform's name of it"`
 	Noted       lockkeeper.Moment `json:"noted"`
 	Stands      string            `json:"stands" doc:"in a few words"`

@@ -1,5 +1,7 @@
 package catalog
 
+import "strings"
+
 // Held environments. A CI platform can hold a run before one of its environments and
 // ask an application of somebody else's whether to let it through. Where Lockkeeper is
 // that application, the platform's asking opens the deployment, and what is behind it is
@@ -9,10 +11,18 @@ package catalog
 // publicAPI is where the public service of a platform has its API.
 var publicAPI = map[string]string{GitHub: "https://api.github.com"}
 
-// APIURL is where the platform's API is: what the provider says, or the public service.
+// gitlabAPI is where every GitLab server has its API, below the address that its tokens
+// name as their issuer.
+const gitlabAPI = "/api/v4"
+
+// APIURL is where the platform's API is: what the provider says, the public service, or
+// on gitlab the server that issues the tokens.
 func (p Provider) APIURL() string {
 	if p.API != "" {
 		return p.API
+	}
+	if p.Platform == GitLab {
+		return strings.TrimSuffix(p.Issuer, "/") + gitlabAPI
 	}
 	return publicAPI[p.Platform]
 }
@@ -36,8 +46,12 @@ func (v *rules) app(r *resource, p *Provider) {
 		if p.API == "" {
 			v.add(r, "api", "field_missing", "Runs that Azure DevOps holds are read from its API, and the provider has no api.", "Write https://dev.azure.com/ORGANISATION.")
 		}
+	case GitLab:
+		if !number(p.App.ID) {
+			v.add(r, "app.id", "id_unfit", "The account is "+name(p.App.ID)+", and must be a plain number.", "Write the id of the account that the access token is of: GET /user with the token tells it.")
+		}
 	default:
-		v.add(r, "app", "field_of_other_platform", "Lockkeeper is no application on the platform "+p.Platform+".", "Take it out; only github and azure have one.")
+		v.add(r, "app", "field_of_other_platform", "Lockkeeper is no application on the platform "+p.Platform+".", "Take it out; only github, gitlab and azure have one.")
 	}
 }
 

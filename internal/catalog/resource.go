@@ -245,16 +245,16 @@ type Provider struct {
 	// 15m, for gitlab 1h. A token of GitLab lives as long as its job may.
 	Longest    Duration `json:"longest,omitempty"`
 	Algorithms []string `json:"algorithms,omitempty"` // what its tokens may be signed with; default: what the platform uses
-	API        string   `json:"api,omitempty"`        // azure: https://dev.azure.com/ORGANISATION, where runs are looked up; github, gitlab: the platform's API, default that of the public service
+	API        string   `json:"api,omitempty"`        // azure: https://dev.azure.com/ORGANISATION, where runs are looked up; github, gitlab: the platform's API, default that of the public service, on gitlab that of the issuer
 	Claims     []Claim  `json:"claims,omitempty"`     // oidc: which claim carries which fact
 	// App is Lockkeeper's own place on the platform, which lets the platform hold runs
-	// before environments that name the provider in heldBy; github, azure.
+	// before environments that name the provider in heldBy; github, gitlab, azure.
 	App *App `json:"app,omitempty"`
 }
 
 // An App is what Lockkeeper is on a CI platform. Its secrets are files of the server.
 type App struct {
-	ID string `json:"id,omitempty"` // github: the number of the GitHub App; azure: none
+	ID string `json:"id,omitempty"` // github: the number of the GitHub App; gitlab: the number of the account that the access token is of; azure: none
 }
 
 // A Claim says that a claim of an issuer's tokens carries a fact of the record.

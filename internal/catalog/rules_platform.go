@@ -134,11 +134,18 @@ func (v *rules) provider(r *resource, p *Provider) {
 		case p.Platform != Azure && p.App == nil:
 			v.add(r, "api", "field_of_other_platform", "Only Azure DevOps needs a look-up, so only such a provider has an api, or one with an app.", "Take it out.")
 		case reason != "":
-			v.add(r, "api", "api_unfit", "The address of the platform's API "+reason+".", map[bool]string{true: "Write https://api.github.com, or https://HOST/api/v3 of a server of your own.", false: "Write https://dev.azure.com/ORGANISATION."}[p.Platform == GitHub])
+			v.add(r, "api", "api_unfit", "The address of the platform's API "+reason+".", apiMend[p.Platform])
 		}
 	}
 	v.app(r, p)
 	v.claims(r, p)
+}
+
+// apiMend says, by platform, what its API's address is.
+var apiMend = map[string]string{
+	GitHub: "Write https://api.github.com, or https://HOST/api/v3 of a server of your own.",
+	GitLab: "Write https://HOST/api/v4, or leave it out: then it is below the issuer.",
+	Azure:  "Write https://dev.azure.com/ORGANISATION.",
 }
 
 // claims checks the list that says which claim carries which fact.

@@ -43,7 +43,11 @@ func (a *app) holdsCommand() *cobra.Command {
 		}
 		return a.print(out, func(w io.Writer) {
 			for _, h := range out.Holds {
-				fmt.Fprintf(w, "%s  %s run %s %s: %s\n", h.ID, printable(h.Repository), printable(h.Run), printable(h.Environment), h.Stands)
+				what := "run " + h.Run
+				if h.Job != "" {
+					what = "job " + h.Job
+				}
+				fmt.Fprintf(w, "%s  %s %s %s: %s\n", h.ID, printable(h.Repository), printable(what), printable(h.Environment), h.Stands)
 				for _, line := range []string{h.Deployment, h.Reason, h.Missed} {
 					if line != "" {
 						fmt.Fprintf(w, "  %s\n", printable(line))

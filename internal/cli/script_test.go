@@ -79,7 +79,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"serve": serve, "halt": halt, "fetch": fetch, "ci": ci, "job": job, "directory": directory, "desk": desk,
 			"integrate": integrate, "hub": hub, "hook": hook, "told": told,
-			"azure": azure, "azure-at": azureAt, "azure-check": azureCheck, "azure-answered": azureAnswered},
+			"azure": azure, "azure-at": azureAt, "azure-check": azureCheck, "azure-answered": azureAnswered,
+			"lab": lab, "labjob": labJob, "labhook": labHook, "labtold": labTold},
 	})
 }
 

@@ -314,6 +314,8 @@ func (w *HoldWorker) client(provider string, s said) platform {
 		}
 	}
 	switch s.platform {
+	case "gitlab":
+		return &forge.GitLab{Provider: provider, Issuer: s.issuer, API: s.api, App: s.app, Key: file("key")}
 	case "azure":
 		return &forge.Azure{Provider: provider, Issuer: s.issuer, API: s.api, Access: w.access, Client: notInside()}
 	case "github":

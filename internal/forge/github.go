@@ -252,15 +252,18 @@ func (g *GitHub) review(ctx context.Context, a Asking, body map[string]any) erro
 	return err
 }
 
-func clip(s string) string {
+func clip(s string) string { return clipTo(s, maxStatusText) }
+
+// clipTo makes one line of at most so many bytes.
+func clipTo(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
 	}, s)
-	if len(s) > maxStatusText {
-		s = strings.ToValidUTF8(s[:maxStatusText-3], "") + "…"
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit-3], "") + "…"
 	}
 	return s
 }

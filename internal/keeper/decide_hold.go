@@ -29,7 +29,8 @@ func (c noteHold) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	if !w.rules.Catalog.Providers[a.Provider].Holds() {
 		return nil, nil, lockkeeper.NotFound.Errorf("provider_unknown", "No provider %.40q has an application on its platform.", a.Provider)
 	}
-	if !w.knowsRepository(a) {
+	a.Organisation = w.organisationOf(a)
+	if a.Organisation == "" {
 		return nil, nil, lockkeeper.NotFound.Errorf("repository_unknown", "No pipeline of the catalog is of the repository %.40q of the provider %s.", a.Repository, a.Provider).
 			WithNext("Add a Pipeline with its ids to the catalog, or take the application out of the repository.")
 	}
@@ -58,13 +59,17 @@ func (a HoldAsked) same(o HoldAsked) bool {
 	return a.Provider == o.Provider && a.Repository == o.Repository && a.Run == o.Run && a.Environment == o.Environment && a.Mark == o.Mark
 }
 
-func (w *world) knowsRepository(a HoldAsked) bool {
+// organisationOf is the organisation of the message, or where it names none the one that
+// the catalog's pipelines of the repository have; "": there is no such pipeline. What is
+// read of the run later must be of it.
+func (w *world) organisationOf(a HoldAsked) string {
+	found := ""
 	for _, p := range w.rules.Catalog.Pipelines {
-		if p.Provider == a.Provider && p.Repository == a.Repository && p.Organisation == a.Organisation && p.TeamProject == a.Check.Project {
-			return true
+		if p.Provider == a.Provider && p.Repository == a.Repository && p.TeamProject == a.Check.Project && (a.Organisation == "" || p.Organisation == a.Organisation) && (found == "" || p.Organisation < found) {
+			found = p.Organisation
 		}
 	}
-	return false
+	return found
 }
 
 func onlyKeeper(by Caller) error {
@@ -142,20 +147,24 @@ func (w *world) unopened(id string, by Caller) (*Hold, error) {
 
 // fits refuses what was read of another run than the one that was asked for.
 func (a HoldAsked) fits(j lockkeeper.Workload) error {
-	if j.Provider != a.Provider || j.Repository.Value != a.Repository || j.Organisation.Value != a.Organisation || j.Run.Value != a.Run ||
-		j.Project.Value != a.Check.Project || !a.ofCheck() && j.Environment.Value != a.Environment {
+	if j.Provider != a.Provider || j.Repository.Value != a.Repository || j.Organisation.Value != a.Organisation || j.Project.Value != a.Check.Project ||
+		!a.ofCheck() && j.Environment.Value != a.Environment || !a.ofJob() && j.Run.Value != a.Run || a.ofJob() && (j.Job.Value != a.Mark || j.Run.Value == "") {
 		return lockkeeper.Forbidden.Errorf("hold_differs", "The run that the platform knows is not the one that it asked for.")
 	}
 	return nil
 }
 
 // heldTwice refuses a second ask of the same run, attempt and environment: the platform
-// is answered for a run and an environment, so one answer would count for both.
+// is answered for a run and an environment, so one answer would count for both. Where it
+// is answered for a job, that job asks once: its message again is the same hold.
 func (w *world) heldTwice(h *Hold, j lockkeeper.Workload) error {
 	for _, o := range w.Holds {
+		if h.Asked.ofJob() && o.Asked.Mark != h.Asked.Mark {
+			continue
+		}
 		if o.ID != h.ID && o.Deployment != "" && o.Attempt == j.Attempt && o.Asked.Provider == h.Asked.Provider && o.Asked.Repository == h.Asked.Repository &&
 			o.Asked.Run == h.Asked.Run && o.Asked.Environment == h.Asked.Environment {
-			return lockkeeper.Forbidden.Errorf("hold_twice", "Attempt %d of run %s has asked for %s before, as %s.", j.Attempt, h.Asked.Run, h.Asked.Environment, o.Deployment).
+			return lockkeeper.Forbidden.Errorf("hold_twice", "Attempt %d of run %s has asked for %s before, as %s.", j.Attempt, j.Run.Value, h.Asked.Environment, o.Deployment).
 				WithNext("Let one job of a run name the environment.")
 		}
 	}
@@ -293,7 +302,7 @@ func (c openDeployment) join(w *world, now lockkeeper.Moment) (events []event, a
 	if env.HeldBy == "" {
 		return nil, nil, false, nil
 	}
-	d, h := w.heldRun(ask)
+	d, h := w.heldRun(ask, c.Job)
 	if d == nil || d.Status != Running {
 		return nil, nil, true, lockkeeper.Forbidden.Errorf("hold_missing", "Runs are held before %s by %s, and this one was not let through.", ask.Environment, env.HeldBy).
 			WithNext("Let the job name the platform's environment, with Lockkeeper as its protection rule, and start a new run.")
@@ -307,19 +316,38 @@ func (c openDeployment) join(w *world, now lockkeeper.Moment) (events []event, a
 	if err := c.joins(w, d, h, ask, now); err != nil {
 		return nil, nil, true, err
 	}
-	facts, err := w.facts(d, now)
+	others, begun := w.begunBy(h, d, c.Job), *d
+	begun.Initiators = append(slices.Clip(d.Initiators), others...)
+	facts, err := w.facts(&begun, now)
 	if err != nil {
 		return nil, nil, true, err
 	}
-	if standing := w.standing(d, facts, now); !standing.Passed(now) {
+	if standing := w.standing(&begun, facts, now); !standing.Passed(now) {
 		return nil, nil, true, lockkeeper.Forbidden.Errorf(standing.Code, "%s", standing.Sentence).WithNext("%s", standing.Next).WithDecision(standing)
+	}
+	for _, i := range facts.Initiators[len(d.Initiators):] {
+		w.on(deploymentSubject(d.ID)).rest(i.User, lockkeeper.StartDeployments, "", lockkeeper.EnvironmentScope(ask.Project, ask.Environment), i.Right)
 	}
 	ends := now.Add(d.Lease.Beat)
 	if d.Lease.Limit.Before(ends) {
 		ends = d.Lease.Limit
 	}
 	return []event{&leaseJoined{Deployment: d.ID, Lease: d.Lease.ID, Hold: h.ID, Job: c.Job.JobKey(), Handle: c.Handle, Ends: untilFrozen(facts, ends, false, now),
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Revision: w.Revision.Number}}, opened{d.ID}, true, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Others: others, Revision: w.Revision.Number}}, opened{d.ID}, true, nil
+}
+
+// begunBy are those who let a held job begin and do not stand behind its run yet. GitLab
+// leaves a job that was let through to whoever presses its button: he is behind it from
+// then on like whoever started the run, so the yes of an approver who does counts no more.
+func (w *world) begunBy(h *Hold, d *Deployment, j lockkeeper.Workload) []Origin {
+	if !h.Asked.ofJob() {
+		return nil
+	}
+	o := w.origin(j, j.Actor, j.ActorName)
+	if slices.ContainsFunc(d.Initiators, func(i Origin) bool { return i.Provider == o.Provider && i.Account == o.Account }) {
+		return nil
+	}
+	return []Origin{o}
 }
 
 // joins refuses a job that does not ask for the very thing that was let through. A second
@@ -338,11 +366,12 @@ func (c openDeployment) joins(w *world, d *Deployment, h *Hold, ask lockkeeper.A
 	return w.rightWay(d)
 }
 
-// heldRun is the deployment that a hold of the ask's run, attempt and environment opened.
-func (w *world) heldRun(a lockkeeper.Ask) (*Deployment, *Hold) {
+// heldRun is the deployment that a hold of the ask's run, attempt and environment opened,
+// and where the platform held a job, of this very job.
+func (w *world) heldRun(a lockkeeper.Ask, j lockkeeper.Workload) (*Deployment, *Hold) {
 	for _, h := range w.Holds {
 		d := w.Deployments[h.Deployment]
-		if d == nil {
+		if d == nil || h.Asked.ofJob() && h.Asked.Mark != j.Job.Value {
 			continue
 		}
 		if o := d.Ask; o.Provider == a.Provider && o.Repository == a.Repository && o.Run == a.Run && o.Attempt == a.Attempt && o.Project == a.Project && o.Environment == a.Environment {

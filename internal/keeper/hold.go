@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -36,10 +37,10 @@ type Hold struct {
 // where the worker looks, and Mark tells one asking from the next.
 type HoldAsked struct {
 	Provider     string `json:"provider"`
-	Organisation string `json:"organisation"` // immutable id
-	Repository   string `json:"repository"`   // immutable id
-	Place        string `json:"place"`        // what the platform's API calls the repository
-	Run          string `json:"run"`
+	Organisation string `json:"organisation"`           // immutable id
+	Repository   string `json:"repository"`             // immutable id
+	Place        string `json:"place"`                  // what the platform's API calls the repository
+	Run          string `json:"run"`                    // "": the platform holds a job, which Mark names, and does not say of which run
 	Environment  string `json:"environment"`            // the platform's name of it
 	Installation string `json:"installation,omitempty"` // of the application, where the platform has such
 	Mark         string `json:"mark"`
@@ -49,6 +50,10 @@ type HoldAsked struct {
 	// Polled says that the platform takes the answer when it asks again.
 	Polled bool `json:"polled,omitempty"`
 }
+
+// ofJob reports whether the platform holds a job (GitLab does) rather than a run before an
+// environment: then it is answered for that job alone.
+func (a HoldAsked) ofJob() bool { return a.Run == "" }
 
 // A HoldCheck is one evaluation of a check, by the platform's ids.
 type HoldCheck struct {
@@ -267,7 +272,10 @@ type leaseJoined struct {
 	Ends         lockkeeper.Moment `json:"ends"`
 	Token        lockkeeper.Digest `json:"token"`
 	TokenExpires lockkeeper.Moment `json:"token_expires"`
-	Revision     int               `json:"revision"`
+	// Others stand behind the job besides those who stand behind the run: whoever let a
+	// job that the platform holds begin.
+	Others   []Origin `json:"others,omitempty"`
+	Revision int      `json:"revision"`
 }
 
 func (*leaseJoined) kind() string { return "lease.joined" }
@@ -283,6 +291,7 @@ func (ev *leaseJoined) apply(s *State, e Entry) error {
 }
 func (ev *leaseJoined) on(d *Deployment) {
 	d.Requester, d.Handle = ev.Job, ev.Handle
+	d.Initiators = append(slices.Clip(d.Initiators), ev.Others...)
 	if d.Lease != nil {
 		d.Lease.Job, d.Lease.Handle, d.Lease.Ends = ev.Job, ev.Handle, ev.Ends
 	}

@@ -19,6 +19,7 @@ import (
 // no error.
 var messages = map[string]func(secret string, head http.Header, body []byte) (a forge.Asking, asks bool, err error){
 	catalog.GitHub: githubMessage,
+	catalog.GitLab: gitlabMessage,
 }
 
 // hook takes what a platform tells the application of a provider. Whoever sends it proves
@@ -98,7 +99,11 @@ func (s *Server) holds(_ context.Context, in *Credential) (*reply[api.Holds], er
 	}
 	out := api.Holds{Holds: []api.Hold{}}
 	for _, h := range s.Keeper.HeldRuns(by) {
-		one := api.Hold{ID: h.ID, Provider: h.Asked.Provider, Repository: h.Asked.Place, Run: h.Asked.Run, Environment: h.Asked.Environment, Noted: h.Noted, Stands: h.Stands(),
+		job := ""
+		if h.Asked.Run == "" {
+			job = h.Asked.Mark
+		}
+		one := api.Hold{Job: job, ID: h.ID, Provider: h.Asked.Provider, Repository: h.Asked.Place, Run: h.Asked.Run, Environment: h.Asked.Environment, Noted: h.Noted, Stands: h.Stands(),
 			Deployment: h.Deployment, Joined: h.Joined}
 		if h.Owed != nil {
 			if one.Told, one.Reason = "rejected", h.Owed.Reason; h.Owed.Approve {
