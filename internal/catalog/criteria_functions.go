@@ -47,7 +47,7 @@ func criteriaFunctions() []cel.EnvOption {
 const maxNumberText = 64
 
 func finiteNumber(v any) (float64, error) {
-	n := math.NaN()
+	var n float64
 	switch v := v.(type) {
 	case float64:
 		n = v

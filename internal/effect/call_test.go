@@ -240,7 +240,7 @@ func TestTicketInTheAddress(t *testing.T) {
 		t.Errorf("%s %s %q", r.Method, r.URL, body)
 	}
 	c := caller{}
-	for ticket, want := range map[string]string{"a/../b": "https://x.example/a%2F..%2Fb?t=a%2F..%2Fb", "a?b#c&d": "https://x.example/a%3Fb%23c&d?t=a%3Fb%23c%26d", "..": "", "": "", ".": ""} {
+	for ticket, want := range map[string]string{"a/b": "https://x.example/a%2Fb?t=a%2Fb", "a/../b": "", "a?b#c&d": "https://x.example/a%3Fb%23c&d?t=a%3Fb%23c%26d", "..": "", "": "", ".": ""} {
 		q := keeper.OpenQuestion{Ask: map[string]string{"ticket": ticket}}
 		q.Call.URL = "https://x.example/{ticket}?t={ticket}"
 		if got, err := c.address(q); got != want || (err != nil) != (want == "") {
