@@ -32,7 +32,8 @@ type Catalog struct {
 	Provisioners map[string]Provisioner
 	FreezeRules  map[string]FreezeRule
 
-	Signers map[string]Signer
+	Signers  map[string]Signer
+	Policies map[string]Policy
 
 	Notifications map[string]Notification
 
@@ -44,6 +45,8 @@ type Catalog struct {
 	byEnv     map[lockkeeper.Scope]lockkeeper.Scope // environment → identity
 	frozen    map[lockkeeper.Scope][]Freeze         // scope → its own freezes, by name
 	programs  map[string]*program                   // compiled expressions, by variable and text
+
+	texts map[Key]map[string]place // where texts of policies stand in the files, if they were read from files
 
 	conditions map[string]*Condition // compiled conditions of assignments, by text
 }

@@ -49,6 +49,7 @@ var blanks = map[Kind]func() any{
 	ProvisionerKind: func() any { return new(Provisioner) },
 
 	SignerKind:     func() any { return new(Signer) },
+	PolicyKind:     func() any { return new(Policy) },
 	FreezeRuleKind: func() any { return new(FreezeRule) },
 
 	NotificationKind: func() any { return new(Notification) },
@@ -131,6 +132,10 @@ func clip(s string, n int) string {
 }
 
 func (d *decoder) value(n *node, v reflect.Value, path string) {
+	if v.Type() == regoType {
+		d.rego(n, v, path)
+		return
+	}
 	if n.kind == scalar && !d.scalarFit(n, path) {
 		return
 	}
@@ -162,6 +167,21 @@ func (d *decoder) value(n *node, v reflect.Value, path string) {
 		v.SetInt(int64(i))
 	case reflect.String:
 		d.string(n, v, path)
+	}
+}
+
+var regoType = reflect.TypeFor[RegoText]()
+
+// rego takes the text of a module: longer than other texts, and code, so that only what
+// nothing but a secret looks like is refused.
+func (d *decoder) rego(n *node, v reflect.Value, path string) {
+	switch {
+	case n.kind != scalar || n.plain:
+		d.wrongType(n, path, "a text", "Write "+path+": | and the module below it.")
+	case d.written && secret(n.text, true):
+		d.add(n, path, "secret_refused", "The value of "+path+" looks like a secret.", "Take it out, and replace that secret where it is used: it now stands in a file. A policy never needs one.")
+	default:
+		v.SetString(n.text)
 	}
 }
 

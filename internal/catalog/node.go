@@ -11,6 +11,8 @@ import (
 type node struct {
 	kind   nodeKind
 	plain  bool   // a scalar without quotes
+	block  bool   // a literal block of YAML
+	indent int    // of its lines, in characters
 	text   string // a scalar as it is written, quotes and escapes undone
 	line   int    // from 1; 0: the source has no positions
 	column int

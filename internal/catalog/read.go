@@ -120,6 +120,8 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		Assignments: map[string]Assignment{}, Providers: map[string]Provider{}, Freezes: map[string]Freeze{}, ActivationRules: map[string]ActivationRule{}, Directories: map[string]Directory{},
 		Provisioners: map[string]Provisioner{},
 		Signers:      map[string]Signer{},
+		Policies:     map[string]Policy{},
+		texts:        map[Key]map[string]place{},
 		Pipelines:    map[lockkeeper.Scope]Pipeline{},
 		Environments: map[lockkeeper.Scope]Environment{},
 		Identities:   map[lockkeeper.Scope]Identity{},
@@ -139,6 +141,9 @@ func build(resources []*resource, problems *collector, written bool) (*Catalog, 
 		if v.admit(r) {
 			c.put(r)
 			fit = append(fit, r)
+			if written {
+				c.noteTexts(r)
+			}
 		}
 	}
 	v.check(resources, fit)
@@ -181,6 +186,8 @@ func (c *Catalog) put(r *resource) {
 		c.Separations[v.Name] = *v
 	case *Signer:
 		c.Signers[v.Name] = *v
+	case *Policy:
+		c.Policies[v.Name] = *v
 	case *Notification:
 		c.Notifications[v.Name] = *v
 	case *Pipeline:
@@ -221,6 +228,7 @@ func (c *Catalog) index(resources []*resource) error {
 		sum = append(append(sum, d.Digest...), '\n')
 	}
 	c.digest = lockkeeper.DigestOf(sum)
+	c.policies()
 	return nil
 }
 

@@ -30,6 +30,7 @@ const (
 	ProvisionerKind Kind = "Provisioner"
 
 	SignerKind     Kind = "Signer"
+	PolicyKind     Kind = "Policy"
 	FreezeRuleKind Kind = "FreezeRule"
 
 	NotificationKind Kind = "Notification"
@@ -458,6 +459,8 @@ type Check struct {
 	Call    *CallCheck    `json:"call,omitempty"`
 	Metrics *MetricsCheck `json:"metrics,omitempty"`
 	Change  *ChangeCheck  `json:"change,omitempty"`
+
+	Policy *PolicyCheck `json:"policy,omitempty"`
 }
 
 // An Approval demands that Count distinct persons out of Groups let the ask

@@ -142,6 +142,8 @@ func (v *rules) check(read, admitted []*resource) {
 			v.provisioner(r, value)
 		case *Separation:
 			v.separation(r, value)
+		case *Policy:
+			v.policy(r, value)
 		case *Signer:
 			v.signer(r, value)
 		case *Notification:

@@ -99,9 +99,10 @@ func (v *rules) check1(r *resource, at string, e *Environment, c Check) {
 	count(c.Call != nil, func() { v.callCheck(r, at+".call", e, *c.Call) })
 	count(c.Metrics != nil, func() { v.metricsCheck(r, at+".metrics", e, *c.Metrics) })
 	count(c.Change != nil, func() { v.changeCheck(r, at+".change", e, *c.Change) })
+	count(c.Policy != nil, func() { v.policyCheck(r, at+".policy", *c.Policy) })
 	switch {
 	case kinds == 0:
-		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation, plan, promotion, record, call, metrics or change.")
+		v.add(r, at, "check_without_kind", "The check "+name(c.Name)+" says nothing to check.", "Add approval: with count and groups, or branches, template, expression, delay, hours, lock, tests, scan, sbom, vulnerabilities, provenance, attestation, plan, promotion, record, call, metrics, change or policy.")
 	case kinds > 1:
 		v.add(r, at, "check_with_two_kinds", "The check "+name(c.Name)+" says more than one thing to check.", "Make a check of each, with a name of its own.")
 	}

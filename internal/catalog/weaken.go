@@ -181,6 +181,10 @@ func (w *weakening) of(k Key) []string {
 		if a, was, b, is := pair(old.Provisioners, new.Provisioners, k.Name); is {
 			w.provisioner(a, was, b)
 		}
+	case PolicyKind:
+		if a, was, b, is := pair(old.Policies, new.Policies, k.Name); was && is {
+			w.policy(a, b)
+		}
 	case SignerKind:
 		if a, was, b, is := pair(old.Signers, new.Signers, k.Name); is {
 			w.signer(a, was, b)
@@ -321,6 +325,8 @@ func (w *weakening) check(a, b Check) {
 		w.evidenceCheck(a, b)
 	case a.Call != nil && b.Call != nil, a.Metrics != nil && b.Metrics != nil, a.Change != nil && b.Change != nil:
 		w.outside(a, b)
+	case a.Policy != nil && b.Policy != nil:
+		w.policyCheck(a.Name, *a.Policy, *b.Policy)
 	default:
 		w.when(true, "the check %s is of another kind", a.Name)
 	}

@@ -18,12 +18,15 @@ var errTooDeep = errors.New("too deep")
 type yamlReader struct {
 	file     string
 	line     int // added to the parser's
+	data     []byte
+	lines    [][]byte // of data, once a literal block needs them
 	problems *collector
 }
 
 // read returns the root nodes of the documents in data; there is more than one
 // only where "..." parts them.
 func (y *yamlReader) read(data []byte) []*node {
+	y.data = data
 	limits := loaderlimits.New(loaderlimits.DepthFunc(func(depth int, _ *yaml.DepthContext) error {
 		if depth > maxDepth {
 			return errTooDeep
@@ -112,9 +115,26 @@ func (y *yamlReader) node(n *yaml.Node, depth int) *node {
 		}
 	default:
 		out.text = n.Value
+		if out.block = n.Style&yaml.LiteralStyle != 0; out.block {
+			out.indent = y.indent(n)
+		}
 		out.plain = n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
 	}
 	return out
+}
+
+// indent is by how much the lines of a literal block are moved in.
+func (y *yamlReader) indent(n *yaml.Node) int {
+	if y.lines == nil {
+		y.lines = bytes.Split(y.data, []byte("\n"))
+	}
+	blank := func(line []byte) int { return len(line) - len(bytes.TrimLeft(line, " ")) }
+	for i, line := range bytes.Split([]byte(n.Value), []byte("\n")) {
+		if at := n.Line + i; len(bytes.TrimSpace(line)) > 0 && at < len(y.lines) {
+			return max(blank(y.lines[at])-blank(line), 0)
+		}
+	}
+	return 0
 }
 
 func (y *yamlReader) mapping(out *node, n *yaml.Node, depth int) {

@@ -24,6 +24,7 @@
 //	freeze      no freeze that stops this action by this caller covers the environment
 //	time        delay, hours
 //	outside     call, metrics, change: what services say, all of them at one instant
+//	policy      what policies in Rego say, each over what is known now
 //	patience    the ask has not waited too long
 //	lock        the environment is free and it is this ask's turn
 //

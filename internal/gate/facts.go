@@ -39,6 +39,8 @@ type Facts struct {
 
 	// Outside is what is known of a check of the environment that asks a service.
 	Outside func(c catalog.Check) Outside
+	// Rulings are what came of evaluating policies about the ask, oldest first.
+	Rulings []Ruling
 
 	// Holds evaluates one of the catalog's expressions over the ask.
 	Holds func(rule string, ask lockkeeper.Ask) (bool, error)

@@ -43,6 +43,7 @@ func before(f Facts, now lockkeeper.Moment) []lockkeeper.Decision {
 	because = append(because, Freeze(f, now))
 	because = append(because, f.waiveAll(times(f, now))...)
 	because = append(because, f.waiveAll(calls(f, now))...)
+	because = append(because, f.waiveAll(policies(f, now))...)
 	return unenforced(f, append(because, patience(f, now)))
 }
 

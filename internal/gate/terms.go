@@ -13,14 +13,14 @@ import (
 // again.
 
 // Terms are those checks of an environment whose verdicts can still change while
-// an ask waits: evidence, approvals, delays, hours and what services say. What the ask itself says was judged
+// an ask waits: evidence, approvals, delays, hours, policies and what services say. What the ask itself says was judged
 // for good when it was opened; a lock protects deployments from each other, not
 // the environment.
 func Terms(e catalog.Environment) []catalog.Check {
 	var out []catalog.Check
 	for _, c := range e.Checks {
 		_, evidence := c.Evidence()
-		if _, outside := c.Outside(); outside || evidence || c.Promotion != nil || c.Record != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
+		if _, outside := c.Outside(); outside || evidence || c.Promotion != nil || c.Record != nil || c.Policy != nil || c.Approval != nil || c.Delay != nil || c.Hours != nil {
 			out = append(out, c)
 		}
 	}
@@ -47,6 +47,7 @@ func AsOpened(f Facts, now lockkeeper.Moment) lockkeeper.Decision {
 		because = append(because, f.waiveAll(designs(f, now))...)
 		because = append(because, f.waiveAll(times(f, now))...)
 		because = append(because, f.waiveAll(calls(f, now))...)
+		because = append(because, f.waiveAll(policies(f, now))...)
 	}
 	because = unenforced(f, because)
 	d := lockkeeper.Decision{Verdict: lockkeeper.Pass, Code: "passed", Because: because}

@@ -417,6 +417,11 @@ func (w *world) weigh(f *gate.Facts, terms []catalog.Check) {
 	f.Says = w.rules.Catalog.PredicateHolds
 	f.Signers = map[string]gate.Signer{}
 	for _, c := range slices.Concat(f.Environment.Checks, terms) {
+		if c.Policy != nil { // a policy may ask for any of them
+			for name, s := range w.rules.Catalog.Signers {
+				f.Signers[name] = gate.Signer{Signer: s, Identity: s.Trust()}
+			}
+		}
 		for _, name := range signersAsked(c) {
 			if s, known := w.rules.Catalog.Signers[name]; known {
 				f.Signers[name] = gate.Signer{Signer: s, Identity: s.Trust()}
