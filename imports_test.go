@@ -21,15 +21,16 @@ const law = `
 (root):
 api internal/catalog internal/journal internal/token: (root)
 internal/evidence: (root)
+internal/rego: (root) internal/catalog internal/gate
 internal/forge: (root)
 internal/measure: (root)
 internal/access: (root) internal/catalog
 internal/gate: (root) internal/catalog internal/evidence
 internal/identity: (root) internal/token
 internal/keeper: (root) internal/catalog internal/access internal/evidence internal/gate internal/measure internal/token internal/journal
-internal/effect: (root) internal/forge internal/keeper internal/gate
+internal/effect: (root) internal/forge internal/keeper internal/gate internal/rego
 internal/web: (root) api internal/catalog internal/forge internal/keeper internal/identity internal/token
-internal/cli: (root) api internal/catalog internal/access internal/effect internal/evidence internal/gate internal/identity internal/journal internal/keeper internal/token internal/web
+internal/cli: (root) api internal/catalog internal/access internal/effect internal/evidence internal/gate internal/identity internal/journal internal/keeper internal/rego internal/token internal/web
 internal/lktest: (root) api internal/token
 internal/lktest/provider:
 cmd/lockkeeper: internal/cli
@@ -43,7 +44,7 @@ var fences = map[string][]string{
 	"github.com/jackc/pgx/v5":             {"internal/effect", "demo"},
 	"golang.org/x/crypto/ssh":             {"internal/effect"},
 	"github.com/wneessen/go-mail":         {"internal/effect"},
-	"os/exec":                             {"internal/cli", "demo", "internal/lktest"},
+	"os/exec":                             {"internal/cli", "internal/rego", "demo", "internal/lktest"},
 	"github.com/danielgtaylor/huma/v2":    {"internal/web"},
 	"github.com/spf13/cobra":              {"internal/cli"},
 	"go.yaml.in/yaml/v4":                  {"internal/catalog", "internal/evidence", "demo"},
@@ -56,6 +57,7 @@ var fences = map[string][]string{
 	"testing":                             {"internal/lktest", "internal/lktest/provider"},
 	"github.com/zitadel/oidc":             {"internal/lktest/provider"},
 	"github.com/sigstore":                 {"internal/evidence"},
+	"github.com/open-policy-agent/opa":    {"internal/rego"},
 }
 
 // pure packages may not see the outside world.

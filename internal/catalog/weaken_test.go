@@ -135,6 +135,12 @@ checks:
 ---
 {kind: Environment, name: second, project: shop, tier: development}
 ---
+{kind: Policy, name: strict, title: t, rego: "package a\ndefault allow := false\nallow if input.ask.ref == \"refs/heads/main\"", tests: "package a_test\ntest_a if true"}
+---
+{kind: Policy, name: other, rego: "package b\nallow := true"}
+---
+{kind: Environment, name: ruled, project: shop, tier: development, checks: [{name: r, policy: {name: strict, age: 22h, validity: 7m}}]}
+---
 kind: Environment
 name: last
 project: shop
@@ -420,6 +426,15 @@ func judgements() map[string]judgement {
 		"PlanCheck.Age":        {weaker: []edit{{"age: 23h", "age: 24h", false}, {", age: 23h", "", false}}},
 		"AttestationCheck.Age": {weaker: []edit{{"age: 29h", "age: 290h", false}}},
 
+		"Check.Policy":         {weaker: []edit{{"policy: {name: strict, age: 22h, validity: 7m}", "delay: {for: 10m}", true}}},
+		"PolicyCheck.Name":     {weaker: []edit{{"policy: {name: strict", "policy: {name: other", true}}},
+		"PolicyCheck.Age":      {weaker: []edit{{"age: 22h", "age: 23h", false}, {", age: 22h", "", false}}},
+		"PolicyCheck.Validity": {weaker: []edit{{"validity: 7m", "validity: 8m", false}, {", validity: 7m", "", false}}},
+		"PolicyCheck.Digest":   {none: "it only says which text of the policy is meant, and that another one weakens is said of the policy"},
+		"Policy.Name":          {names: another}, "Policy.Title": {none: forPeople, not: []edit{{"name: strict, title: t", "name: strict", true}}},
+		"Policy.Rego":  {weaker: []edit{{"default allow := false", "default allow := true", true}}},
+		"Policy.Tests": {weaker: []edit{{", tests: \"package a_test\\ntest_a if true\"", "", false}}, not: []edit{{"test_a if true", "test_b if true", true}}},
+
 		"Signer.Name": {names: another}, "Signer.Title": {none: forPeople, not: []edit{{"name: ci-key, title: t", "name: ci-key", true}}},
 		"Signer.Key":      {weaker: []edit{{`-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAl8lqS/s9UsHNckPfCdS78zwahjtG4y1jtRH/ZrzGeFA=\n-----END PUBLIC KEY-----`, `-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEATTYviZ26OmtDrxCmWptjJffu4KAzRfghtf7S5m3r55Q=\n-----END PUBLIC KEY-----`, true}}},
 		"Signer.Keyless":  {names: "judged by its own fields"},
@@ -655,6 +670,7 @@ func TestWholeDocumentsWeaken(t *testing.T) {
 			{"{kind: Environment, name: z, project: shop, tier: development, waivers: [{demand: approval, owner: ann, until: 2027-02-01T00:00:00Z, reason: why}]}", true, false}},
 		DirectoryKind:      {{"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c}", true, false}, {"{kind: Directory, name: z, platform: dex, issuer: 'https://dex.example.com', client: c, groups: [{id: x, group: suspended}]}", true, true}},
 		SignerKind:         {{"{kind: Signer, name: z, keyless: {issuer: 'https://t.example.com', subject: s, root: 'sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd'}}", true, false}},
+		PolicyKind:         {{"{kind: Policy, name: z, rego: 'package z'}", false, false}}, // nothing until a check names it
 		SeparationKind:     {{"{kind: Separation, name: z, scope: /, mode: hold, actions: [[deployments/start], [journal/export]]}", false, true}},
 		ActivationRuleKind: {{"{kind: ActivationRule, name: z, role: little, scope: /}", false, true}},
 		IdentityKind:       {{"{kind: Identity, name: z, project: shop, environment: spare, audiences: [a], stages: [ship/s]}", true, false}},

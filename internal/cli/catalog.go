@@ -76,7 +76,7 @@ func (a *app) readCatalog(paths []string) (*catalog.Catalog, []catalog.File, err
 	}
 	c, problems := catalog.Read(files)
 	if len(problems) == 0 {
-		problems = heldTogether(c)
+		problems = append(policyProblems(c), heldTogether(c)...)
 	}
 	if len(problems) == 0 {
 		return c, files, nil

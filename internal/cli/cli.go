@@ -197,6 +197,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.whatIfCommand(), a.observeCommand())
 	root.AddCommand(a.strikeCommand())
 	root.AddCommand(a.recordCommand())
+	root.AddCommand(a.policyCommand())
 	root.SetHelpCommand(a.helpCommand())
 	root.InitDefaultHelpCmd()
 	// A parent is no command to run, though it has something to say when it is.

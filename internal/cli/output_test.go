@@ -55,6 +55,7 @@ var wrong = map[string][]string{
 	"record add": {"--kind", "x", "--project", "p", "--until", "2027-01-01", "--file", "none", "--summary", "x"}, "record list": {}, "record show": {"r-x"}, "record approve": {"r-x"}, "record reject": {"r-x"}, "record end": {"r-x", "--reason", "x"},
 	"strike add": {"d-x", "--reason", "x"}, "strike list": {}, "strike lift": {"x-x", "--reason", "x"},
 	"what-if": {"--data", "NOTHING"}, "observe report": {},
+	"policy test": {"NOTHING"}, "policy eval": {"p", "NOTHING", "--input", "NOTHING"}, "policy input": {"d-x"}, "policy schema": {"x"}, "policy worker": {"x"},
 	"notifications list": {}, "notifications test": {"mail"},
 	"what-can": {"bob"}, "who-can": {"deployments/approve", "/"},
 }

@@ -108,6 +108,11 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer asked()
+	judged, err := o.referee(ctx, k, &options)
+	if err != nil {
+		return err
+	}
+	defer judged()
 	told, err := o.tell(ctx, k, log)
 	if err != nil {
 		return err

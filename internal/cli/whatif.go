@@ -27,8 +27,9 @@ was refused. It lists those that would differ:
   waits        it would wait for something that nobody had given by then
   allowed      it was refused, and would be let through
   unknowable   nothing recorded says: it hangs on a decision that would differ, it was refused and
-               is not recorded in full, it changed the catalog, or it would wait only for what
-               services say that nobody asked then
+               is not recorded in full, it changed the catalog, it would wait only for what
+               services say that nobody asked then, or a policy gave no verdict. A policy that
+               nobody evaluated then is evaluated over what was known
 
 Each decision is decided on the past as it was, up to it; no vote, evidence or later ask is
 invented. Without --catalog each is decided under the rules that were in force then: all must come
@@ -88,7 +89,7 @@ func (a *app) whatIfCommand() *cobra.Command {
 		if _, err := journal.Verify(c.Context(), r, progress("verified")); err != nil {
 			return brokenError(err)
 		}
-		out, err := keeper.DecideAgain(c.Context(), r, keeper.WhatIfOptions{Rules: rules, Since: from, Most: max(0, most), Progress: progress("decided")})
+		out, err := keeper.DecideAgain(c.Context(), r, keeper.WhatIfOptions{Rules: rules, Since: from, Most: max(0, most), Progress: progress("decided"), Evaluate: evaluatePolicy})
 		if err != nil {
 			return brokenError(err)
 		}

@@ -115,6 +115,16 @@ func lastRuled(list []Ruling, check string) bool {
 	return false
 }
 
+// MissingRuling reports whether there is no ruling on a check's policy, over this view of
+// the facts, that counts at now.
+func (f Facts) MissingRuling(c catalog.Check, view PolicyView, now lockkeeper.Moment) (missing bool, key lockkeeper.Digest, err error) {
+	if key, err = view.Key(); err != nil {
+		return false, "", err
+	}
+	r, found := lastRuling(f.Rulings, c.Name, lockkeeper.Digest(c.Policy.Digest), key)
+	return !found || r.Verdict == lockkeeper.Error || !now.Before(r.At.Add(c.Policy.ValidityLimit())), key, nil
+}
+
 // DueRuling reports whether a check's policy is to be evaluated now, over this view of
 // the facts: there is no ruling about it, that one has come to three quarters of its
 // time, or it is an error and old enough to try again.

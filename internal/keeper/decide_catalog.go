@@ -117,6 +117,7 @@ var writeAction = map[catalog.Kind]lockkeeper.Action{
 	catalog.ProvisionerKind: lockkeeper.WriteAccess,
 	catalog.SeparationKind:  lockkeeper.WriteAccess,
 	catalog.SignerKind:      lockkeeper.WritePipelines,
+	catalog.PolicyKind:      lockkeeper.WriteEnvironments,
 	catalog.FreezeRuleKind:  lockkeeper.WriteEnvironments,
 
 	catalog.NotificationKind: lockkeeper.WriteAccess,

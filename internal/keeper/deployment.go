@@ -5,6 +5,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/catalog"
+	"github.com/lockkeeper/lockkeeper/internal/gate"
 )
 
 // A Status says where a deployment stands.
@@ -78,6 +79,7 @@ type Deployment struct {
 	Taken      []Taking             `json:"taken,omitempty"`     // approvals that somebody took away; at most maxTaken
 	Overrides  []Override           `json:"overrides,omitempty"` // at most maxOverrides
 	Questions  []Question           `json:"questions,omitempty"` // to the services that checks ask; at most two for each check and change of it, evicted with the ask
+	Rulings    []gate.Ruling        `json:"rulings,omitempty"`   // of the policies that checks name; at most maxRulings, evicted with the ask
 	Lease      *Lease               `json:"lease,omitempty"`
 	End        *End                 `json:"end,omitempty"`
 	EndedSeq   int64                `json:"ended_seq,omitempty"`
@@ -178,6 +180,7 @@ func (d *Deployment) clone() *Deployment {
 	c.Delegated = append([]Delegation(nil), d.Delegated...)
 	c.Overrides = cloneOverrides(d.Overrides)
 	c.Questions = append([]Question(nil), d.Questions...)
+	c.Rulings = append([]gate.Ruling(nil), d.Rulings...)
 	if d.Lease != nil {
 		l := *d.Lease
 		l.Revoked = append([]string(nil), d.Lease.Revoked...)

@@ -135,6 +135,7 @@ var eventKinds = map[string]func() event{
 	"question.answered/1": func() event { return new(questionAnswered) },
 	"gate.moved/1":        func() event { return new(gateMoved) },
 	"question.sampled/1":  func() event { return new(questionSampled) },
+	"policy.judged/1":     func() event { return new(policyJudged) },
 }
 
 // one gives every event the version 1 until it has another.
@@ -772,6 +773,8 @@ func foldDeployment(entries []Entry, bodies []event) (*Deployment, error) {
 		case *deploymentEnded:
 			ev.on(d, e)
 		case *gateMoved:
+			ev.on(d)
+		case *policyJudged:
 			ev.on(d)
 		case *questionAsked:
 			ev.on(&d.Questions, e)

@@ -22,6 +22,7 @@ import (
 // takes nothing that only a person can answer for.
 var tokenCommands = map[string]bool{
 	"noteGates":     false,
+	"reportRuling":  false,
 	"queueMessages": false, "reportMessages": false, "testChannel": false,
 	"noteHold": false, "openHold": false, "releaseHold": false, "loseHold": false, "tellHold": false,
 	"cancelDeployment": true, "revokeLease": true, "revokeToken": true, "applyCatalog": true, "usePersonalToken": true,

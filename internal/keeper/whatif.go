@@ -62,6 +62,10 @@ type WhatIfOptions struct {
 	Since    lockkeeper.Moment
 	Most     int                     // how many that differ are listed
 	Progress func(done, total int64) // nil: nobody looks
+	// Evaluate gives the verdict of a policy's text over an input, in a ruling that says
+	// nothing else; nil: what policies would say is unknowable where no ruling was
+	// recorded over the same facts.
+	Evaluate func(ctx context.Context, text string, input []byte) gate.Ruling
 }
 
 // whyUnknowable says the reasons for which nothing recorded gives an answer.
@@ -72,6 +76,8 @@ var whyUnknowable = map[string]string{
 	"catalog":      "it changed the catalog, and here one catalog holds all the time",
 	"outside":      "a service that nobody asked then would have to say",
 	"error":        "it could not be decided again",
+	"evaluator":    "another release evaluated a policy then, and this one says something else of it",
+	"policy":       "a policy gave no verdict, or its text is not in this catalog",
 }
 
 // WhyUnknowable is a reason in words.
@@ -80,7 +86,10 @@ func WhyUnknowable(code string) string { return whyUnknowable[code] }
 // DecideAgain folds a journal and decides the decisions since an instant again. It
 // needs no more memory than the state takes, and the catalog.
 func DecideAgain(ctx context.Context, r *journal.Reader, o WhatIfOptions) (WhatIf, error) {
-	h := hindsight{state: newState(), out: WhatIf{Since: o.Since, Unknowable: map[string]int{}, Differs: []Differing{}}, gone: map[string]bool{}, most: o.Most, given: o.Rules != nil}
+	h := hindsight{state: newState(), out: WhatIf{Since: o.Since, Unknowable: map[string]int{}, Differs: []Differing{}}, gone: map[string]bool{}, most: o.Most, given: o.Rules != nil, evaluate: func(text string, input []byte) gate.Ruling { return o.Evaluate(ctx, text, input) }}
+	if o.Evaluate == nil {
+		h.evaluate = nil
+	}
 	var err error
 	if h.given {
 		h.rules, err = compileRules(documentsOf(o.Rules))
@@ -132,6 +141,8 @@ type hindsight struct {
 	gone  map[string]bool                // ids of what would not have come about; as many as differ
 	most  int
 	out   WhatIf
+
+	evaluate func(text string, input []byte) gate.Ruling // nil: nobody does
 }
 
 type happened struct {
@@ -233,6 +244,10 @@ func (h *hindsight) world() *world { return &world{State: h.state, rules: h.rule
 
 // again decides one entry again, if it records a decision that rules take part in.
 func (h *hindsight) again(e Entry, ev event) {
+	if ruled, is := ev.(*policyJudged); is && !h.given {
+		h.ruleAgain(e, ruled)
+		return
+	}
 	r := repeat(h.state, e, ev)
 	follows := slices.ContainsFunc(r.rests, func(id string) bool { return h.gone[id] })
 	if r.decide == nil && r.unknowable == "" {
@@ -244,6 +259,9 @@ func (h *hindsight) again(e Entry, ev event) {
 	h.out.Decided++
 	if follows {
 		r.unknowable = "follows"
+	}
+	if claim, is := ev.(*leaseGranted); is && r.unknowable == "" && !h.rule(h.state.Deployments[claim.Deployment], e.Time) {
+		r.unknowable = "policy"
 	}
 	if r.unknowable != "" {
 		h.out.Unknowable[r.unknowable]++
@@ -299,6 +317,99 @@ func (h *hindsight) differs(e Entry, ev event, r repetition, refusal *lockkeeper
 		h.out.Differs = append(h.out.Differs, d)
 	} else {
 		h.out.Left++
+	}
+}
+
+// rule gives the rulings that the claim of an ask needs and that nobody recorded, over
+// what was known then; false: there is one that cannot be given.
+func (h *hindsight) rule(d *Deployment, now lockkeeper.Moment) bool {
+	w := h.world()
+	if d == nil {
+		return true
+	}
+	f, err := w.facts(d, now)
+	if err != nil {
+		return true // it is not decided by policies
+	}
+	for _, c := range d.policyChecks(f.Environment) {
+		view := f.PolicyView(c, now)
+		due, key, err := f.MissingRuling(c, view, now)
+		if err != nil {
+			return false
+		}
+		if !due {
+			continue
+		}
+		p, known := h.rules.Catalog.Policies[c.Policy.Name]
+		if !known || h.evaluate == nil || string(h.rules.Catalog.PolicyOf(p.Name)) != c.Policy.Digest {
+			return false
+		}
+		o := openRuling(d.ID, c, view, key, now)
+		if o.Input == nil {
+			return false
+		}
+		said := h.evaluate(string(p.Rego), o.Input)
+		if said.Verdict == lockkeeper.Error {
+			return false
+		}
+		o.Ruling.Verdict, o.Ruling.Code, o.Ruling.Sentences, o.Ruling.More, o.Ruling.Evaluator = said.Verdict, said.Code, said.Sentences, said.More, said.Evaluator
+		(&policyJudged{ID: d.ID, Ruling: o.Ruling}).on(d)
+	}
+	return true
+}
+
+// ruleAgain evaluates a policy once more that was evaluated then: over what the journal
+// says was known, it must have seen the very same, and say the same of it. What gave no
+// verdict then did so because of the machine, or will again.
+func (h *hindsight) ruleAgain(e Entry, ev *policyJudged) {
+	then := ev.Ruling
+	if then.Verdict == lockkeeper.Error || h.evaluate == nil {
+		return
+	}
+	h.out.Decided++
+	w, d := h.world(), h.state.Deployments[ev.ID]
+	differs := func(code, sentence string) {
+		h.out.Refused++
+		if len(h.out.Differs) < h.most {
+			h.out.Differs = append(h.out.Differs, Differing{Seq: e.Seq, At: e.Time, Kind: e.Kind, By: e.By.String(), About: ev.subjects(), Answer: AgainRefused, Code: code, Sentence: sentence})
+		} else {
+			h.out.Left++
+		}
+	}
+	f, err := w.facts(d, then.At)
+	if err != nil {
+		h.out.Unknowable["error"]++
+		return
+	}
+	i := slices.IndexFunc(d.policyChecks(f.Environment), func(c catalog.Check) bool {
+		key, err := f.PolicyView(c, then.At).Key()
+		return c.Name == then.Check && c.Policy.Digest == string(then.Policy) && err == nil && key == then.Facts
+	})
+	if i < 0 {
+		differs("policy_saw_other", fmt.Sprintf("The policy of the check %s saw something else than the journal says was known.", then.Check))
+		return
+	}
+	c := d.policyChecks(f.Environment)[i]
+	input, err := f.PolicyView(c, then.At).Input(then.At)
+	p, known := h.rules.Catalog.Policies[c.Policy.Name]
+	switch {
+	case err != nil || lockkeeper.DigestOf(input) != then.Input:
+		differs("policy_saw_other", fmt.Sprintf("The policy of the check %s saw something else than the journal says was known.", then.Check))
+		return
+	case !known || h.rules.Catalog.PolicyOf(p.Name) != then.Policy: // one that the ask was opened under
+		h.out.Unknowable["policy"]++
+		return
+	}
+	now := then
+	said := h.evaluate(string(p.Rego), input)
+	now.Verdict, now.Code, now.Sentence, now.Sentences, now.More = said.Verdict, said.Code, "", said.Sentences, said.More
+	switch {
+	case now.Same(then):
+		h.out.Same++
+	case said.Evaluator != then.Evaluator || said.Verdict == lockkeeper.Error:
+		h.out.Unknowable["evaluator"]++
+	default:
+		differs("policy_says_other", fmt.Sprintf("The policy of the check %s says something else of what it saw then.", then.Check))
 	}
 }
 

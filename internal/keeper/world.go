@@ -250,6 +250,7 @@ func (w *world) facts(d *Deployment, now lockkeeper.Moment) (gate.Facts, error) 
 	}
 	w.weigh(&f, d.Terms)
 	f.Outside = func(c catalog.Check) gate.Outside { return d.outside(c) }
+	f.Rulings = d.Rulings
 	f.Activated = w.activated(d, rolesAsked(env, d), now)
 	for i := range f.Initiators {
 		f.Initiators[i].Groups = w.spared(f.Freezes, f.Initiators[i].User, now)

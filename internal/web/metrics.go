@@ -35,6 +35,7 @@ func newMetrics(k *keeper.Keeper) *metrics {
 	gauge("lockkeeper_requests_waiting", "Requests to activate a role that wait.", func(waiting, _ int) int { return waiting })
 	gauge("lockkeeper_activations", "Activations that are alive.", func(_, active int) int { return active })
 	m.registry.MustRegister(questionGauges(k)...)
+	m.registry.MustRegister(policyGauges(k)...)
 	m.registry.MustRegister(holdGauges(k)...)
 	m.registry.MustRegister(m.requests, m.latency, m.refusals, m.exchanges, entries)
 	m.registry.MustRegister(newAlertGauge(k))

@@ -127,6 +127,7 @@ func (s *Server) register() {
 	s.registerEvidence()
 	s.registerRehearsals()
 	s.registerObservations()
+	s.registerPolicies()
 	s.registerRunning()
 	s.registerNotifications()
 	s.registerHolds()
@@ -288,6 +289,9 @@ func (s *Server) apply(ctx context.Context, in *ask[api.Apply]) (*reply[api.Appl
 		return nil, err
 	}
 	if err := s.Fit(c); err != nil {
+		return nil, err
+	}
+	if err := s.policiesFit(ctx, c); err != nil {
 		return nil, err
 	}
 	a, err := s.Keeper.Apply(ctx, by, c, in.Body.Base, in.Body.Message)

@@ -45,6 +45,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
+	// Policies is what is wrong with the policies of a catalog; nil: the server takes none.
+	Policies func(ctx context.Context, c *catalog.Catalog) catalog.Problems
+
 	// Credentials makes what people sign in with outside; nil: this server makes none.
 	Credentials Credentials
 
