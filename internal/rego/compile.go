@@ -272,5 +272,8 @@ func problems(c *catalog.Catalog, of func(text, tests string) []Problem) catalog
 			out = append(out, c.InText(catalog.Key{Kind: catalog.PolicyKind, Name: name}, field, b.Line, b.Column, catalog.Problem{Code: b.Code, Sentence: b.Sentence, Mend: b.Mend}))
 		}
 	}
-	return out
+	slices.SortStableFunc(out, func(a, b catalog.Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return out[:min(len(out), maxProblems*10)]
 }
