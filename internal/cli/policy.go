@@ -50,7 +50,7 @@ func (a *app) policyCommand() *cobra.Command {
 
 // policyWorkerCommand is the process in which a server evaluates policies.
 func policyWorkerCommand() *cobra.Command {
-	return &cobra.Command{Use: "worker", Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return rego.Serve(os.Stdin, os.Stdout) }}
+	return &cobra.Command{Use: "worker", Hidden: true, Short: "The process in which a server evaluates policies", Args: cobra.NoArgs, Example: "  lockkeeper policy worker", RunE: func(*cobra.Command, []string) error { return rego.Serve(os.Stdin, os.Stdout) }}
 }
 
 // A policyReport is what the tests of one policy say.
@@ -122,7 +122,7 @@ func printPolicyTests(w io.Writer, reports []policyReport) {
 func (a *app) policyEvalCommand() *cobra.Command {
 	var input, now string
 	c := &cobra.Command{Use: "eval POLICY PATH…", Short: "Evaluate a policy of governance documents over an input; needs no server", Args: cobra.MinimumNArgs(2),
-		Example: "  lockkeeper policy eval tested governance/ --input input.json\n  lockkeeper policy input d-7c1fq2m5ka0v9x3e > input.json && lockkeeper policy eval tested governance/ --input input.json --output json",
+		Example: "  lockkeeper policy eval tested governance/ --input input.json\n  lockkeeper policy input d-7c1fq2m5ka0v9x3e > input.json\n  lockkeeper policy eval tested governance/ --input input.json --output json",
 		Long:    "Says what a gate would say. The exit code is 4 unless the policy passes. The input's own now is the time that it sees, unless --now names another."}
 	c.Flags().StringVar(&input, "input", "", "file with the input as JSON; - reads it from the standard input")
 	c.Flags().StringVar(&now, "now", "", "an instant that the policy sees as now")
