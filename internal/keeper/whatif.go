@@ -281,7 +281,7 @@ func (h *hindsight) again(e Entry, ev event) {
 	case err != nil && refusal == nil:
 		h.out.Unknowable["error"]++
 		return
-	case r.was == "" && err == nil, r.was != "" && err != nil && !waits(refusal):
+	case r.was == "" && err == nil, r.was != "" && err != nil && (r.waited || !waits(refusal)):
 		h.out.Same++
 		return
 	}
@@ -418,6 +418,7 @@ type repetition struct {
 	decide     func(*world) ([]event, any, error)
 	unknowable string   // or why it cannot be
 	was        string   // the code of what was refused
+	waited     bool     // it was refused, such as a heartbeat, for it waited for something
 	makes      string   // what would not be there if it differed
 	rests      []string // on what it hangs
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/lockkeeper/lockkeeper"
 )
 
 // maxTried bounds what is kept of a command that was refused, in bytes.
@@ -63,7 +65,7 @@ func repeatRefused(e Entry, ev *refusalMade) repetition {
 	if _, id, about := strings.Cut(cmd.about(), "/"); about {
 		r.rests = append(r.rests, id)
 	}
-	r.was = ev.Code
+	r.was, r.waited = ev.Code, ev.Decision != nil && ev.Decision.Verdict == lockkeeper.Wait
 	return r
 }
 
