@@ -2,7 +2,9 @@ package catalog
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 )
@@ -62,6 +64,15 @@ func (c *Catalog) Facing(e Environment, ask lockkeeper.Ask) (faced Environment, 
 		})
 	}
 	return e, unasked
+}
+
+// LongestCoolingOff is the longest that whoever changed a gate can be without a vote.
+const LongestCoolingOff = 30 * 24 * time.Hour
+
+// SameEnvironment reports whether two environments ask the same.
+func SameEnvironment(a, b Environment) bool {
+	a.Title, b.Title = "", ""
+	return reflect.DeepEqual(a, b)
 }
 
 // Paths are the actions whose checks differ from those of a deployment, that one first.

@@ -378,6 +378,9 @@ type Environment struct {
 	// Override is what it takes to waive soft checks and soft freezes for one ask; none:
 	// nobody can.
 	Override *Override `json:"override,omitempty"`
+	// CoolingOff is for how long whoever changed what the environment asks, or who is in the
+	// groups that it asks, has no vote there; default none, 1m to 720h.
+	CoolingOff Duration `json:"coolingOff,omitempty"`
 	// HeldBy is the provider whose platform holds each run before this environment until
 	// Lockkeeper lets it through, and opens the ask by that; no job opens one then. "":
 	// the jobs ask.

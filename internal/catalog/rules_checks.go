@@ -27,6 +27,7 @@ func (v *rules) environment(r *resource, e *Environment) {
 	v.within(r, "lease", e.Lease, time.Second, maxLease)
 	v.within(r, "heartbeat", e.Heartbeat, leastBeat, time.Hour)
 	v.within(r, "patience", e.Patience, time.Second, maxPatience)
+	v.within(r, "coolingOff", e.CoolingOff, time.Minute, LongestCoolingOff)
 	v.within(r, "recordAge", e.RecordAge, time.Minute, maxRecordAge)
 	if len(e.Checks) > maxChecks {
 		v.bounded(r, "checks", len(e.Checks), maxChecks)

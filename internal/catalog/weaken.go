@@ -257,6 +257,7 @@ func (w *weakening) environment(a, b Environment) {
 	w.override(a.Override, b.Override)
 	w.when(b.Observes() && !a.Observes(), "its checks are judged and stop nothing any more")
 	w.heldBy(a.HeldBy, b.HeldBy)
+	w.when(b.CoolingOff < a.CoolingOff, "whoever changes the gate has a vote there after %s instead of %s", time.Duration(b.CoolingOff), time.Duration(a.CoolingOff))
 	w.checks(a.Checks, b.Checks)
 	w.unasked(a, b)
 }

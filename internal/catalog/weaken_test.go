@@ -19,6 +19,7 @@ lease: 30m
 heartbeat: 2m
 patience: 2h
 recordAge: 24h
+coolingOff: 36h
 activation: little
 persons: {write: 5, approve: 4}
 checks:
@@ -449,6 +450,7 @@ func judgements() map[string]judgement {
 		"Identity.Environment":   {weaker: []edit{{"environment: strict, audiences", "environment: spare, audiences", true}}},
 		"Identity.Audiences":     {weaker: []edit{{"audiences: [a]", "audiences: [a, b]", false}}},
 		"Identity.Lifetime":      {weaker: []edit{{"lifetime: 1m", "lifetime: 2m", false}, {", lifetime: 1m", "", false}}},
+		"Environment.CoolingOff": {weaker: []edit{{"coolingOff: 36h", "coolingOff: 35h", false}, {"coolingOff: 36h\n", "", false}}},
 		"Environment.HeldBy":     {weaker: []edit{{"heldBy: hub, ", "", true}, {"name: spare, project: shop, ", "name: spare, project: shop, heldBy: hub, ", true}}},
 		"Environment.Activation": {weaker: []edit{{"activation: little\n", "", false}}},
 		"Identity.People":        {weaker: []edit{{"lifetime: 1m", "lifetime: 1m, people: true", false}}},

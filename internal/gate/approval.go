@@ -300,6 +300,10 @@ func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 		d.Next = "Ask another person of the groups that the check names."
 		return d
 	}
+	if v.Cooling != "" {
+		d.Code, d.Sentence, d.Next = "gate_changed", v.Cooling, "Ask another person of the groups that the check names."
+		return d
+	}
 	if v.Apart != "" {
 		d.Code, d.Sentence, d.Next = "duties_not_separated", v.Apart, "Ask another person of the groups that the check names."
 		return d

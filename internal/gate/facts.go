@@ -121,6 +121,7 @@ type Vote struct {
 	For     string              // the user who handed his place over to the voter, if any
 	Right   lockkeeper.Decision // may the voter approve here, now
 	Apart   string              // why the vote cannot count beside what others did; "": it can
+	Cooling string              // why the voter has no vote yet, as he changed the gate; "": he has
 	At      lockkeeper.Moment
 
 	SignedIn lockkeeper.Moment // when the voter had last shown a credential; zero: nobody says

@@ -53,6 +53,7 @@ func (c applyCatalog) decide(w *world, by Caller, now lockkeeper.Moment) ([]even
 		return nil, nil, err
 	}
 	ev.WaysIn = w.waysIn(c.Rules.Catalog)
+	w.alter(ev, c.Rules.Catalog, Alteration{User: by.User, Persons: append(w.persons(by.User), w.behind(by)...)})
 	if ev.Second != nil && !ev.Second.Alone {
 		ev.Linked = nil // more than one has decided
 	}

@@ -498,7 +498,7 @@ func (c delegate) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, a
 	}
 	for _, user := range []string{by.User, c.To} {
 		v := gate.Vote{User: user, Persons: w.persons(user), Groups: w.askedGroups(facts.Environment, by.User, now), At: now, Right: w.check(user, lockkeeper.ApproveDeployments, scope, now)}
-		v.Apart = w.apart(d, facts, Vote{User: user, Persons: v.Persons})
+		v.Apart, v.Cooling = w.apart(d, facts, Vote{User: user, Persons: v.Persons}), w.cools(facts, user, v.Persons, now)
 		if verdict := gate.Admissible(facts, v, now); verdict.Verdict != lockkeeper.Pass {
 			return nil, nil, lockkeeper.Forbidden.Errorf(verdict.Code, "%s", verdict.Sentence).WithNext("%s", verdict.Next).WithDecision(verdict)
 		}

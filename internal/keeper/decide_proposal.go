@@ -347,6 +347,7 @@ func (c approveProposal) decide(w *world, by Caller, now lockkeeper.Moment) ([]e
 		}
 	}
 	ev.Second = &Second{Activation: under, Behind: w.everybody(p.User, p.Persons), Proposal: p.ID, Proposer: p.User, Approver: by.User, Persons: w.persons(by.User), Digest: p.Digest, Comment: c.Comment, Weakens: p.Weakens}
+	w.alter(ev, c.Rules.Catalog, Alteration{User: p.User, Persons: p.Persons}, Alteration{User: by.User, Persons: w.persons(by.User)})
 	return slices.Concat(w.outlasted(now), w.closeProposals(p.ID), []event{ev}, w.endedBy(c.Rules, now)), applied{Revision: ev.Number, Digest: ev.Digest, Changes: ev.Changes}, nil
 }
 

@@ -199,6 +199,7 @@ type catalogApplied struct {
 	Linked    map[string]Link     `json:"linked,omitempty"`   // accounts that were linked to persons who have not confirmed them
 	Unlinked  []string            `json:"unlinked,omitempty"` // and such that are theirs no more
 	WaysIn    []string            `json:"ways_in,omitempty"`  // users as whom another account of a directory signs in
+	Altered   *Altered            `json:"altered,omitempty"`  // gates that ask something else, or of others
 }
 
 // A ChangedDocument is one difference between two revisions of the catalog.
@@ -230,6 +231,7 @@ func (ev *catalogApplied) apply(s *State, e Entry) error {
 	for _, user := range ev.WaysIn {
 		s.noteWayIn(user, e.Time)
 	}
+	s.rememberAltered(ev.Altered, e.Time)
 	for _, key := range ev.Unlinked {
 		delete(s.Links, key)
 	}

@@ -91,6 +91,10 @@ type State struct {
 	// and maxDesignsOf a project; evicted when superseded, rejected or ended, and by the next
 	// that is proposed once they have ended or nobody approved them.
 	Designs map[string]*DesignRecord `json:"designs,omitempty"`
+	// Altered are who changed gates, by environment, for as long as any coolingOff may be;
+	// at most maxAlterations of one.
+	Altered map[lockkeeper.Scope][]Alteration `json:"altered,omitempty"`
+
 	// Strikes are artifacts that must not be put somewhere, by the strike's id. At most
 	// maxStrikes: past it none is made, for to forget one would let in what is kept out.
 	// Evicted when lifted.

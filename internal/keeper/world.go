@@ -360,7 +360,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 	}
 	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At, SignedIn: v.SignedIn, Strong: v.Strong, Answers: v.Answers,
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
-	b.Groups, b.Apart = w.askedGroups(env, v.User, now), w.apart(d, f, v)
+	b.Groups, b.Apart, b.Cooling = w.askedGroups(env, v.User, now), w.apart(d, f, v), w.cools(f, v.User, v.Persons, now)
 	for _, o := range d.Delegated {
 		if o.To != v.User || v.At.Before(o.At) || !w.mayStandIn(d, f, o, now) {
 			continue
@@ -402,7 +402,7 @@ func (w *world) mayStandIn(d *Deployment, f gate.Facts, o Delegation, now lockke
 	}
 	own := gate.Vote{User: o.From, Persons: persons, Groups: w.askedGroups(f.Environment, o.From, now), At: o.At,
 		Right: w.check(o.From, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
-	own.Apart = w.apart(d, f, Vote{User: o.From, Persons: persons})
+	own.Apart, own.Cooling = w.apart(d, f, Vote{User: o.From, Persons: persons}), w.cools(f, o.From, persons, now)
 	return gate.Admissible(f, own, now).Passed(now)
 }
 
