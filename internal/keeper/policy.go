@@ -16,7 +16,7 @@ import (
 // does, over what the gate knows, and comes back with a ruling. It is recorded only if
 // what the policy saw is what is known at that moment; and at the gate it counts only
 // while that stays so. So nothing has to be told that evidence has come or the catalog
-// has changed: the ruling of before is about something else then (docs/design/0021).
+// has changed: the ruling of before is about something else then (docs/design/0024).
 
 // maxRulings bounds the rulings of one ask; the oldest give way. rulingsOfOne bounds
 // those of one check and policy.

@@ -77,15 +77,7 @@ func (w *world) foretell(d *Deployment, c catalog.Check, asked lockkeeper.Decisi
 // folded.
 func (h *hindsight) recalled(ev event, r repetition) (missing bool, undo func()) {
 	undo = func() {}
-	var was *Deployment
-	switch ev := ev.(type) {
-	case *leaseGranted:
-		was = h.state.Deployments[ev.Deployment]
-	case *refusalMade:
-		if ev.Command == (claimLease{}).name() && len(r.rests) > 0 {
-			was = h.state.Deployments[r.rests[len(r.rests)-1]]
-		}
-	}
+	was := h.claimed(ev, r)
 	if was == nil || !h.given {
 		return false, undo
 	}
@@ -106,20 +98,4 @@ func (h *hindsight) recalled(ev event, r repetition) (missing bool, undo func())
 	}
 	h.state.Deployments[d.ID] = &d
 	return missing, func() { h.state.Deployments[d.ID] = was }
-}
-
-// waitsOnAnswers reports whether all that a decision waits for is answers that nobody
-// was asked for.
-func waitsOnAnswers(d lockkeeper.Decision) bool {
-	found := false
-	for _, b := range d.Because {
-		switch {
-		case b.Verdict == lockkeeper.Pass || b.Code == "lock_later":
-		case b.Code == "call_not_asked" || len(b.Because) > 0 && waitsOnAnswers(b):
-			found = true
-		default:
-			return false
-		}
-	}
-	return found
 }

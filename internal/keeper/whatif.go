@@ -260,24 +260,23 @@ func (h *hindsight) again(e Entry, ev event) {
 	if follows {
 		r.unknowable = "follows"
 	}
-	if claim, is := ev.(*leaseGranted); is && r.unknowable == "" && !h.rule(h.state.Deployments[claim.Deployment], e.Time) {
-		r.unknowable = "policy"
-	}
 	if r.unknowable != "" {
 		h.out.Unknowable[r.unknowable]++
 		return
 	}
+	unruled := h.rule(h.claimed(ev, r), e.Time)
 	missing, undo := h.recalled(ev, r)
 	_, _, err := r.decide(h.world())
 	undo()
 	refusal := lockkeeper.RefusalOf(err)
-	switch {
-	case missing && refusal != nil && refusal.Decision != nil && waitsOnAnswers(*refusal.Decision):
-		h.out.Unknowable["outside"]++
+	if why := unanswered(refusal, missing, unruled); why != "" {
+		h.out.Unknowable[why]++
 		if r.makes != "" {
 			h.gone[r.makes] = true
 		}
 		return
+	}
+	switch {
 	case err != nil && refusal == nil:
 		h.out.Unknowable["error"]++
 		return
@@ -317,99 +316,6 @@ func (h *hindsight) differs(e Entry, ev event, r repetition, refusal *lockkeeper
 		h.out.Differs = append(h.out.Differs, d)
 	} else {
 		h.out.Left++
-	}
-}
-
-// rule gives the rulings that the claim of an ask needs and that nobody recorded, over
-// what was known then; false: there is one that cannot be given.
-func (h *hindsight) rule(d *Deployment, now lockkeeper.Moment) bool {
-	w := h.world()
-	if d == nil {
-		return true
-	}
-	f, err := w.facts(d, now)
-	if err != nil {
-		return true // it is not decided by policies
-	}
-	for _, c := range d.policyChecks(f.Environment) {
-		view := f.PolicyView(c, now)
-		due, key, err := f.MissingRuling(c, view, now)
-		if err != nil {
-			return false
-		}
-		if !due {
-			continue
-		}
-		p, known := h.rules.Catalog.Policies[c.Policy.Name]
-		if !known || h.evaluate == nil || string(h.rules.Catalog.PolicyOf(p.Name)) != c.Policy.Digest {
-			return false
-		}
-		o := openRuling(d.ID, c, view, key, now)
-		if o.Input == nil {
-			return false
-		}
-		said := h.evaluate(string(p.Rego), o.Input)
-		if said.Verdict == lockkeeper.Error {
-			return false
-		}
-		o.Ruling.Verdict, o.Ruling.Code, o.Ruling.Sentences, o.Ruling.More, o.Ruling.Evaluator = said.Verdict, said.Code, said.Sentences, said.More, said.Evaluator
-		(&policyJudged{ID: d.ID, Ruling: o.Ruling}).on(d)
-	}
-	return true
-}
-
-// ruleAgain evaluates a policy once more that was evaluated then: over what the journal
-// says was known, it must have seen the very same, and say the same of it. What gave no
-// verdict then did so because of the machine, or will again.
-func (h *hindsight) ruleAgain(e Entry, ev *policyJudged) {
-	then := ev.Ruling
-	if then.Verdict == lockkeeper.Error || h.evaluate == nil {
-		return
-	}
-	h.out.Decided++
-	w, d := h.world(), h.state.Deployments[ev.ID]
-	differs := func(code, sentence string) {
-		h.out.Refused++
-		if len(h.out.Differs) < h.most {
-			h.out.Differs = append(h.out.Differs, Differing{Seq: e.Seq, At: e.Time, Kind: e.Kind, By: e.By.String(), About: ev.subjects(), Answer: AgainRefused, Code: code, Sentence: sentence})
-		} else {
-			h.out.Left++
-		}
-	}
-	f, err := w.facts(d, then.At)
-	if err != nil {
-		h.out.Unknowable["error"]++
-		return
-	}
-	i := slices.IndexFunc(d.policyChecks(f.Environment), func(c catalog.Check) bool {
-		key, err := f.PolicyView(c, then.At).Key()
-		return c.Name == then.Check && c.Policy.Digest == string(then.Policy) && err == nil && key == then.Facts
-	})
-	if i < 0 {
-		differs("policy_saw_other", fmt.Sprintf("The policy of the check %s saw something else than the journal says was known.", then.Check))
-		return
-	}
-	c := d.policyChecks(f.Environment)[i]
-	input, err := f.PolicyView(c, then.At).Input(then.At)
-	p, known := h.rules.Catalog.Policies[c.Policy.Name]
-	switch {
-	case err != nil || lockkeeper.DigestOf(input) != then.Input:
-		differs("policy_saw_other", fmt.Sprintf("The policy of the check %s saw something else than the journal says was known.", then.Check))
-		return
-	case !known || h.rules.Catalog.PolicyOf(p.Name) != then.Policy: // one that the ask was opened under
-		h.out.Unknowable["policy"]++
-		return
-	}
-	now := then
-	said := h.evaluate(string(p.Rego), input)
-	now.Verdict, now.Code, now.Sentence, now.Sentences, now.More = said.Verdict, said.Code, "", said.Sentences, said.More
-	switch {
-	case now.Same(then):
-		h.out.Same++
-	case said.Evaluator != then.Evaluator || said.Verdict == lockkeeper.Error:
-		h.out.Unknowable["evaluator"]++
-	default:
-		differs("policy_says_other", fmt.Sprintf("The policy of the check %s says something else of what it saw then.", then.Check))
 	}
 }
 
