@@ -149,4 +149,3 @@ func (h *hindsight) ruleAgain(e Entry, ev *policyJudged) {
 		differs("policy_says_other", fmt.Sprintf("The policy of the check %s says something else of what it saw then.", then.Check))
 	}
 }
-
