@@ -164,6 +164,21 @@ func (a Ask) Digest() (Digest, error) {
 	return DigestOf(append([]byte(askDomain), b...)), nil
 }
 
+// subjectDomain keeps a digest of a subject from ever being a digest of anything else.
+const subjectDomain = "lockkeeper.subject.v1\n"
+
+// Subject binds what the ask asks for, whichever job or stage of its run and attempt
+// asks: every field but the stage, and whether another job will claim it. Nothing is
+// approved by it alone: it says which asks are about one thing.
+func (a Ask) Subject() (Digest, error) {
+	a.Stage, a.Detached = "", false
+	b, err := Canonical(a)
+	if err != nil {
+		return "", err
+	}
+	return DigestOf(append([]byte(subjectDomain), b...)), nil
+}
+
 // HandleDigest is the digest under which a deployment's handle is known: the
 // secret that a job makes for itself, and whose digest alone it sends with its
 // ask.

@@ -247,6 +247,16 @@ type Approval struct {
 	Strong   bool              `json:"strong,omitempty" doc:"with more than a password"`
 
 	Answers []ReviewAnswer `json:"answers,omitempty" doc:"to the checklist of a security review"`
+
+	From string `json:"from,omitempty" doc:"the earlier deployment of the same run that the vote was given for, and that it is carried from"`
+}
+
+// Queue is the place of a deployment to which only the lock is missing.
+type Queue struct {
+	Place int               `json:"place" doc:"1: it is next once nobody holds the lock"`
+	Start lockkeeper.Moment `json:"estimated_start,omitzero" doc:"an estimate, not a promise: when its turn comes if all before it take median_seconds; none if nothing is known"`
+	Took  float64           `json:"median_seconds,omitempty" doc:"how long half of the environment's last leases took at most"`
+	Of    int               `json:"leases,omitempty" doc:"how many leases that is the median of"`
 }
 
 // Initiator is who stands behind a run.
@@ -296,6 +306,7 @@ type Deployment struct {
 	Gate        *lockkeeper.Decision `json:"gate,omitempty" doc:"how the gate stands now"`
 	Plans       []PlannedFor         `json:"plans,omitempty" doc:"what stages recorded of the plans that the ask carries"`
 	Checklist   []ChecklistItem      `json:"checklist,omitempty" doc:"while it waits: what security reviewers must answer with yes, item by item"`
+	Queue       *Queue               `json:"queue,omitempty" doc:"its place in the queue of the lock, while nothing but that is missing"`
 	Lease       *Lease               `json:"lease,omitempty"`
 	End         *End                 `json:"end,omitempty"`
 	Seen        string               `json:"seen" doc:"give it back to wait for what differs from this"`

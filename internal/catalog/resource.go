@@ -487,6 +487,11 @@ type Approval struct {
 	// Checklist is what the reviewer of a security review answers, item by item; a vote
 	// without a yes to each does not count. At most 32 items.
 	Checklist []ChecklistItem `json:"checklist,omitempty"`
+
+	// Once lets votes that let one deployment through count for later ones of the same
+	// run and attempt that ask for the same thing here: action, commit, artifacts, plans
+	// and parameters. They go on having to be valid, and their voters to be permitted.
+	Once bool `json:"once,omitempty"`
 }
 
 // An Escalation says who else may approve once nobody has for long enough.

@@ -53,6 +53,8 @@ func (v *rules) activationRule(r *resource, rule *ActivationRule) {
 			v.add(r, at+".shadow", "shadow_unfit", "An approval of an activation is asked for or it is not.", "Leave shadow out.")
 		case c.Approval.Review != "":
 			v.add(r, at+".approval.review", "review_unfit", "A security review is of a deployment, not of an activation.", "Leave review out.")
+		case c.Approval.Once:
+			v.add(r, at+".approval.once", "once_unfit", "Votes count for several deployments of one run, never for several activations.", "Leave once out.")
 		case len(c.Approval.Checklist) > 0:
 			v.add(r, at+".approval.checklist", "checklist_unfit", "A checklist is of the security review of a deployment, not of an activation.", "Leave checklist out.")
 			continue

@@ -45,7 +45,7 @@ func (v *rules) ticketCall(r *resource, rule *ActivationRule) {
 	}
 	at := "ticketCall.whenAway"
 	v.approval(r, at, &Environment{Patience: Duration(rule.PatienceLimit())}, Check{Name: "ticket", Approval: t.WhenAway})
-	if a := t.WhenAway; a.Review != "" || a.Escalate != nil || a.Timeout != 0 || a.Validity != 0 || len(a.Checklist) > 0 {
+	if a := t.WhenAway; a.Review != "" || a.Escalate != nil || a.Timeout != 0 || a.Validity != 0 || a.Once || len(a.Checklist) > 0 {
 		v.add(r, at, "approval_unfit", "Those who decide when the service is away have count, groups, instructions, signedIn and strong, and nothing else.", "Leave the rest out.")
 	}
 }

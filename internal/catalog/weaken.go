@@ -342,6 +342,7 @@ func (w *weakening) approval(name string, a, b Approval) {
 	w.when(longer(a.Timeout, b.Timeout), "the check %s waits for longer", name)
 	w.when(longer(a.SignedIn, b.SignedIn), "the check %s takes votes of an older sign-in", name)
 	w.when(a.Strong && !b.Strong, "the check %s takes votes without a second factor", name)
+	w.when(b.Once && !a.Once, "votes of the check %s count for several deployments of one run", name)
 	w.more("the check "+name+" asks no more of its reviewer: %s", b.reviewItems(), a.reviewItems())
 	if e := b.Escalate; e != nil {
 		was := Escalation{Groups: a.Groups}

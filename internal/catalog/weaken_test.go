@@ -336,6 +336,7 @@ func judgements() map[string]judgement {
 		"Approval.Validity":      {weaker: []edit{{", validity: 1h", "", false}, {"validity: 1h", "validity: 2h", false}}},
 		"Approval.SignedIn":      {weaker: []edit{{", signedIn: 12h", "", false}, {"signedIn: 12h", "signedIn: 13h", false}}},
 		"Approval.Checklist":     {weaker: []edit{{"checklist: [{item: data, ask: No data leaves}, {item: logs, ask: Logs hold ids}], ", "", false}, {", {item: logs, ask: Logs hold ids}", "", false}}},
+		"Approval.Once":          {weaker: []edit{{"signedIn: 12h, strong: true", "signedIn: 12h, strong: true, once: true", false}}},
 		"ChecklistItem.Item":     {weaker: []edit{{"item: data", "item: other", true}}},
 		"ChecklistItem.Ask":      {weaker: []edit{{"No data leaves", "Some data leaves", true}}},
 		"Approval.Strong":        {weaker: []edit{{"signedIn: 12h, strong: true", "signedIn: 12h", false}}},

@@ -151,6 +151,9 @@ func statusLine(d api.Deployment) string {
 	line := d.ID + " is " + strings.ReplaceAll(d.Status, "_", " ")
 	if d.Status == "waiting" && d.Gate != nil {
 		line += "; " + waitingLine(*d.Gate)
+		if d.Queue != nil {
+			line += " " + queueText(*d.Queue)
+		}
 	}
 	return line
 }
@@ -243,11 +246,14 @@ func printDeployment(w io.Writer, d api.Deployment) {
 	printAsk(w, d)
 	fmt.Fprintf(w, "  status    %s, asked at %s\n", strings.ReplaceAll(cmp.Or(d.Phase, d.Status), "_", " "), d.Opened)
 	for _, v := range d.Approvals {
-		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment)+glassMark(v.BreakGlass))
+		fmt.Fprintf(w, "  approved  by %s at %s %s\n", v.User, v.At, printable(v.Comment)+glassMark(v.BreakGlass)+carriedMark(v.From))
 		printAnswers(w, v.Answers)
 	}
 	for _, o := range d.Delegations {
 		fmt.Fprintf(w, "  delegated by %s to %s at %s %s\n", o.From, o.To, o.At, printable(o.Comment))
+	}
+	if d.Queue != nil {
+		fmt.Fprintf(w, "  queue     %s\n", queueText(*d.Queue))
 	}
 	if d.Lease != nil {
 		fmt.Fprintf(w, "  lease     %s until %s, %d tokens\n", d.Lease.Identity, d.Lease.Ends, d.Lease.Tokens)
@@ -258,6 +264,23 @@ func printDeployment(w io.Writer, d api.Deployment) {
 	if d.End != nil {
 		printEnd(w, d)
 	}
+}
+
+// carriedMark says that a vote was given for another deployment.
+func carriedMark(from string) string {
+	if from == "" {
+		return ""
+	}
+	return " (carried from " + printable(from) + ")"
+}
+
+// queueText says the place in the queue and, as an estimate, when its turn comes.
+func queueText(q api.Queue) string {
+	text := fmt.Sprintf("place %d", q.Place)
+	if q.Of == 0 {
+		return text + "; nothing says for how long those before it run"
+	}
+	return text + fmt.Sprintf("; about %s (an estimate: half of the last %d leases took %s or less)", q.Start, q.Of, time.Duration(q.Took*float64(time.Second)).Round(time.Second))
 }
 
 // printEnd says how it ended, and what may still be alive outside.

@@ -90,7 +90,7 @@ func printReceipt(w io.Writer, s keeper.Statement) {
 	fmt.Fprintf(w, "The receipt holds: signed, and each of its %d entries stands in the journal %q.\n", len(r.Proofs), log)
 	fmt.Fprintln(w, r.String())
 	for _, v := range r.Approvals {
-		fmt.Fprintf(w, "  approved by %s at %s%s\n", v.User, v.At, glassMark(v.BreakGlass))
+		fmt.Fprintf(w, "  approved by %s at %s%s\n", v.User, v.At, glassMark(v.BreakGlass)+carriedMark(v.From))
 	}
 	for _, o := range r.Overrides {
 		fmt.Fprintf(w, "  overridden %s by %s for %s: %s\n", o.ID, o.User, printable(o.Incident), printable(strings.Join(o.Waives, ", ")))

@@ -22,6 +22,8 @@ type tally struct {
 	ballots []ballot // oldest first
 	asOf    lockkeeper.Moment
 	running bool // asOf is the release: nothing grows older any more
+	opened  lockkeeper.Moment
+	waits   time.Duration // the environment's patience
 	extra   int
 	voters  []int   // per ballot, who gave it: the first ballot of the same person
 	turns   []*turn // per check, when its turn came; nil: not yet
@@ -82,7 +84,7 @@ func Needed(f Facts, c catalog.Check) int { return c.Approval.Count + extra(f) }
 func Approvals(f Facts, now lockkeeper.Moment) []lockkeeper.Decision { return approvals(f, now) }
 
 func newTally(f Facts, now lockkeeper.Moment) *tally {
-	t := &tally{checks: f.approvalChecks(), asOf: f.asOf(now), running: !f.Released.IsZero(), extra: extra(f)}
+	t := &tally{checks: f.approvalChecks(), asOf: f.asOf(now), running: !f.Released.IsZero(), extra: extra(f), opened: f.Opened, waits: f.Environment.PatienceLimit()}
 	for _, v := range f.Votes {
 		t.ballots = append(t.ballots, ballot{v, Admissible(f, v, now)})
 	}
@@ -142,7 +144,11 @@ func (t *tally) after(names []string) *turn {
 	for n := 1; n <= len(t.ballots); n++ {
 		placed := t.match(chain, n)
 		if !slices.ContainsFunc(chain, func(i int) bool { return len(placed[i]) < t.need(i) }) {
-			return &turn{t.ballots[n-1].vote.At, n}
+			at := t.ballots[n-1].vote.At
+			if at.Before(t.opened) { // a carried vote counts from the opening on
+				at = t.opened
+			}
+			return &turn{at, n}
 		}
 	}
 	return nil
@@ -154,7 +160,7 @@ func (t *tally) need(check int) int { return t.checks[check].Approval.Count + t.
 func (t *tally) counts(b, check int) bool {
 	v, a := t.ballots[b].vote, t.checks[check].Approval
 	turn := t.turns[check]
-	if t.ballots[b].reason.Verdict != lockkeeper.Pass || turn == nil || b < turn.from || v.At.Before(turn.at) || !t.asks(check, v.Groups, v.At) {
+	if t.ballots[b].reason.Verdict != lockkeeper.Pass || turn == nil || b < turn.from || v.From == "" && v.At.Before(turn.at) || !v.mayFill(t.checks[check]) || !t.asks(check, v.Groups, v.At) {
 		return false
 	}
 	if a.Timeout > 0 && !v.At.Before(turn.at.Add(time.Duration(a.Timeout))) {
@@ -166,7 +172,8 @@ func (t *tally) counts(b, check int) bool {
 	if v.leavesOpen(*a) != "" {
 		return false
 	}
-	return a.Validity == 0 || t.asOf.Before(v.At.Add(time.Duration(a.Validity)))
+	limit := t.validity(v, *a)
+	return limit == 0 || t.asOf.Before(v.At.Add(limit))
 }
 
 // asks reports whether a check asks a voter in these groups at an instant: of an
@@ -318,7 +325,7 @@ func Admissible(f Facts, v Vote, now lockkeeper.Moment) lockkeeper.Decision {
 	for _, c := range f.approvalChecks() {
 		if inAny(v.Groups, c.Approval.Asks()) {
 			return lockkeeper.Decision{Subject: d.Subject, Verdict: lockkeeper.Pass, Code: "approved",
-				Sentence: fmt.Sprintf("%s approved at %s%s.", v.User, v.At, standsFor(v)), Because: []lockkeeper.Decision{v.Right}}
+				Sentence: fmt.Sprintf("%s approved at %s%s%s.", v.User, v.At, carriedFrom(v), standsFor(v)), Because: []lockkeeper.Decision{v.Right}}
 		}
 		asked = append(asked, c.Approval.Asks()...)
 	}
@@ -445,9 +452,9 @@ func (t *tally) approval(i int) lockkeeper.Decision {
 	var names []string
 	for _, b := range placed {
 		d.Because = append(d.Because, t.ballots[b].reason)
-		names = append(names, t.ballots[b].vote.User)
-		if c.Approval.Validity > 0 && !t.running {
-			old := t.ballots[b].vote.At.Add(time.Duration(c.Approval.Validity))
+		names = append(names, t.ballots[b].vote.User+carriedFrom(t.ballots[b].vote))
+		if limit := t.validity(t.ballots[b].vote, *c.Approval); limit > 0 && !t.running {
+			old := t.ballots[b].vote.At.Add(limit)
 			d.Until = earlier(d.Until, &old)
 		}
 		d.Until = earlier(d.Until, t.ballots[b].vote.Right.Until)

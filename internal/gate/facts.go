@@ -128,6 +128,9 @@ type Vote struct {
 	Strong   bool              // with more than a password
 
 	Answers []Answer // to the checklists of the approvals
+
+	From  string   // the deployment that it was given for and is carried from; "": this one
+	Fills []string // checks whose places it filled there, if it is carried
 }
 
 // A Record says that a pipeline stage vouched for an artifact digest.

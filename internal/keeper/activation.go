@@ -374,6 +374,7 @@ func (s *State) voidVotes(activation string) {
 	for _, r := range s.Requests {
 		r.Votes = withoutVotes(r.Votes, activation)
 	}
+	s.unshare(func(v Vote) bool { return v.Activation == activation })
 }
 
 func withoutVotes(votes []Vote, activation string) []Vote {

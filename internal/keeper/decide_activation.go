@@ -449,6 +449,9 @@ func (c endActivation) voids(w *world, by Caller, now lockkeeper.Moment) ([]even
 			scopes = append(scopes, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment))
 		}
 	}
+	for _, o := range w.sharedWith(under) {
+		scopes = append(scopes, o.Scope)
+	}
 	for _, r := range w.Requests {
 		if slices.ContainsFunc(r.Votes, under) {
 			scopes = append(scopes, r.Scope)

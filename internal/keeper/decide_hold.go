@@ -261,7 +261,8 @@ func (c releaseHold) decide(w *world, by Caller, now lockkeeper.Moment) ([]event
 	beat := min(facts.Environment.Beat(), limit.Sub(now))
 	return append(w.makeRoom(d, facts.Environment, now),
 		&leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: d.Requester, Handle: d.Handle, Identity: facts.Identity.Name,
-			Subject: SubjectOf(d.Ask.Project, d.Ask.Environment, facts.Identity.Name), Ends: limit, Limit: limit, Beat: beat, Gate: verdict, Revision: w.Revision.Number},
+			Subject: SubjectOf(d.Ask.Project, d.Ask.Environment, facts.Identity.Name), Ends: limit, Limit: limit, Beat: beat, Gate: verdict, Revision: w.Revision.Number,
+			Carried: w.carried(d, now), Once: w.shares(d, facts, now)},
 		&holdReleased{ID: h.ID, Deployment: d.ID, Job: c.Job, Reason: fmt.Sprintf("Lockkeeper let %s through: %s", d.ID, verdict.Sentence)}), opened{d.ID}, nil
 }
 

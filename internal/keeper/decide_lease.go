@@ -66,7 +66,8 @@ func (c claimLease) decide(w *world, _ Caller, now lockkeeper.Moment) ([]event, 
 	}
 	return append(w.makeRoom(d, facts.Environment, now), &leaseGranted{Deployment: d.ID, Lease: c.Lease, Digest: d.Digest, Job: c.Job.JobKey(), Handle: c.Handle,
 		Identity: facts.Identity.Name, Subject: SubjectOf(d.Ask.Project, d.Ask.Environment, facts.Identity.Name), Ends: now.Add(beat), Limit: limit, Beat: beat,
-		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number, Artifacts: digests(d.Ask.Artifacts), Catalog: w.Revision.Digest, Evidence: restedOn(facts, verdict)}), opened{d.ID}, nil
+		Token: c.Job.TokenID, TokenExpires: c.Job.Expires, Gate: verdict, Revision: w.Revision.Number, Artifacts: digests(d.Ask.Artifacts), Catalog: w.Revision.Digest, Evidence: restedOn(facts, verdict),
+		Carried: w.carried(d, now), Once: w.shares(d, facts, now)}), opened{d.ID}, nil
 }
 
 // mayClaim refuses whoever does not show the handle that the ask was made with,

@@ -57,19 +57,25 @@ func (c withdrawApproval) about() string { return deploymentSubject(c.Deployment
 // the same decision.
 func (c withdrawApproval) decide(w *world, by Caller, now lockkeeper.Moment) ([]event, any, error) {
 	d, err := w.alive(c.Deployment)
-	if err != nil {
-		return nil, nil, err
-	}
 	if len(c.Comment) > maxComment {
 		return nil, nil, lockkeeper.Invalid.Errorf("comment_long", "The comment has %d bytes, more than %d.", len(c.Comment), maxComment)
 	}
-	if by.User == "" || !slices.ContainsFunc(d.approvals(), func(v Vote) bool { return v.User == by.User }) {
-		return nil, nil, lockkeeper.Conflict.Errorf("nothing_to_withdraw", "You have not approved %s.", d.ID).
-			WithNext("Say no to it with: lockkeeper reject %s", d.ID)
+	if out := c.recall(w, d, by, now); len(out) > 0 {
+		return out, opened{c.Deployment}, nil
 	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return nil, nil, lockkeeper.Conflict.Errorf("nothing_to_withdraw", "You have not approved %s.", d.ID).
+		WithNext("Say no to it with: lockkeeper reject %s", d.ID)
+}
+
+// takes takes the caller's approval of one deployment, and its lease if that does not
+// stand without.
+func (c withdrawApproval) takes(w *world, d *Deployment, by Caller, now lockkeeper.Moment) []event {
 	ev := &approvalWithdrawn{ID: d.ID, User: by.User, Comment: c.Comment, Revision: w.Revision.Number}
 	if d.Status != Running {
-		return []event{ev}, opened{d.ID}, nil
+		return []event{ev}
 	}
 	without := d.clone()
 	ev.on(without)
@@ -78,12 +84,12 @@ func (c withdrawApproval) decide(w *world, by Caller, now lockkeeper.Moment) ([]
 	if err == nil {
 		standing = w.standing(without, facts, now)
 	}
-	if !standing.Passed(now) {
-		end := w.revoked(d, by, fmt.Sprintf("%s withdrew the approval. %s", by.User, c.Comment), now)
-		end.Decision = standing
-		return []event{ev, end}, opened{d.ID}, nil
+	if standing.Passed(now) {
+		return []event{ev}
 	}
-	return []event{ev}, opened{d.ID}, nil
+	end := w.revoked(d, by, fmt.Sprintf("%s withdrew the approval. %s", by.User, c.Comment), now)
+	end.Decision = standing
+	return []event{ev, end}
 }
 
 // revokeLease takes the lease of a running deployment away.

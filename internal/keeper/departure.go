@@ -40,6 +40,7 @@ func (ev *votesTaken) apply(s *State, _ Entry) error {
 			d.without(ev.User)
 		}
 	}
+	s.unshare(func(v Vote) bool { return v.User == ev.User })
 	for _, id := range ev.Requests {
 		if r := s.Requests[id]; r != nil {
 			r.Votes = slices.DeleteFunc(r.Votes, func(v Vote) bool { return v.User == ev.User })
@@ -113,7 +114,7 @@ func (w *world) departs(by Caller, user, reason string, next *Rules, now lockkee
 			fallen = append(fallen, after.standsWithout(d, by, user, reason, now)...)
 		}
 	}
-	if len(taken.Requests)+len(taken.Deployments)+len(taken.Duties) > 0 {
+	if len(taken.Requests)+len(taken.Deployments)+len(taken.Duties) > 0 || len(w.sharedWith(his)) > 0 {
 		out = append(out, taken)
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.Activations)) {

@@ -122,6 +122,9 @@ type Vote struct {
 	Strong   bool              `json:"strong,omitempty"`   // with more than a password
 
 	Answers []ReviewAnswer `json:"answers,omitempty"` // to the checklist of a security review
+
+	From  string   `json:"from,omitempty"`  // the deployment that it was given for, if it is carried from there
+	Fills []string `json:"fills,omitempty"` // checks whose places it filled there, if it is carried
 }
 
 // A Delegation lets one person stand in the place of another for this one ask.
@@ -205,7 +208,7 @@ func (d *Deployment) residue(now lockkeeper.Moment) (tokens int, till lockkeeper
 func (d *Deployment) approvals() []Vote {
 	var out []Vote
 	for _, v := range d.Votes {
-		if v.Approve && v.Digest == d.Digest {
+		if v.Approve && (v.Digest == d.Digest || v.From != "") {
 			out = append(out, v)
 		}
 	}

@@ -68,6 +68,7 @@ var eventKinds = map[string]func() event{
 	"duty.reopened/1": func() event { return new(dutyReopened) },
 	"drift.found/1":   func() event { return new(driftFound) },
 
+	"approval.recalled/1":  func() event { return new(approvalRecalled) },
 	"approval.withdrawn/1": func() event { return new(approvalWithdrawn) },
 	"approval.delegated/1": func() event { return new(approvalDelegated) },
 	"lease.granted/1":      func() event { return new(leaseGranted) },
@@ -544,6 +545,9 @@ type leaseGranted struct {
 	Artifacts []lockkeeper.Digest `json:"artifacts,omitempty"` // of the ask
 	Catalog   lockkeeper.Digest   `json:"catalog,omitempty"`   // of the revision
 	Evidence  []RestedOn          `json:"evidence,omitempty"`  // that the gate's checks rested on; at most maxRestedOn
+
+	Carried []Vote  `json:"carried,omitempty"` // votes on earlier deployments that count for this one
+	Once    *Shared `json:"once,omitempty"`    // what of its votes counts for later ones
 }
 
 func (*leaseGranted) kind() string { return "lease.granted" }
@@ -565,9 +569,11 @@ func (ev *leaseGranted) apply(s *State, e Entry) error {
 		}
 		s.partTaken(d.allVotes(), behind, d.Opened)
 		s.overrideTook(d)
+		s.share(ev.Once, e.Time)
 	})
 }
 func (ev *leaseGranted) on(d *Deployment, e Entry) {
+	d.Votes = append(d.Votes, ev.Carried...)
 	d.Status = Running
 	d.Lease = &Lease{ID: ev.Lease, Job: ev.Job, Handle: ev.Handle, Identity: ev.Identity, Subject: ev.Subject,
 		Started: e.Time, Ends: ev.Ends, Limit: ev.Limit, Beat: ev.Beat, Seq: e.Seq, Gate: ev.Gate}
@@ -674,6 +680,7 @@ func (ev *deploymentEnded) apply(s *State, e Entry) error {
 		s.Good[scope] = remember(s.Good[scope], gate.Release{Deployment: d.ID, Artifacts: d.Ask.Artifacts, Commit: d.Ask.Commit, At: e.Time, Waived: waivedChecks(d)})
 	}
 	s.finishRuns(d, e.Time)
+	s.shareEnded(d, ev.End.Status)
 	s.holdEnded(d, ev.End, e.Time)
 	delete(s.Deployments, ev.ID)
 	return nil

@@ -162,6 +162,7 @@ func (ev *incidentOpened) apply(s *State, e Entry) error {
 	i := ev.Incident
 	i.Opened = e.Time
 	s.Incidents[i.ID] = &i
+	clear(s.Shared) // who votes now knows of it
 	return nil
 }
 
@@ -190,6 +191,7 @@ func (ev *incidentExtended) apply(s *State, _ Entry) error {
 	i.Mode, i.Outside, i.OutsideTill = ev.Mode, ev.Outside, ev.OutsideTill
 	i.Freeze, i.Quarantine = slices.Concat(i.Freeze, ev.Freeze), slices.Concat(i.Quarantine, ev.Quarantine)
 	s.Incidents[ev.ID] = &i
+	clear(s.Shared)
 	return nil
 }
 

@@ -60,6 +60,11 @@ func (w *world) orphans(concerns func(user string) bool, now lockkeeper.Moment) 
 			look(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment))
 		}
 	}
+	for _, o := range w.Shared {
+		for _, v := range o.Votes {
+			look(v, lockkeeper.ApproveDeployments, o.Scope)
+		}
+	}
 	for _, r := range w.Requests {
 		for _, v := range r.Votes {
 			look(v, lockkeeper.ApproveActivations, r.Scope)

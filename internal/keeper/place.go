@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"slices"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/internal/gate"
@@ -17,6 +18,9 @@ type Place struct {
 	// lease since. At most maxLet: past it, what came second makes room, and what of it
 	// runs there still is reported too much, never too little.
 	Let []gate.Release `json:"let,omitempty"`
+	// Took is how long the last leases took that their jobs ended themselves, oldest
+	// first; at most maxLengths. Nothing is decided by it.
+	Took []time.Duration `json:"took,omitempty"`
 	// Seen is what runs there as somebody says; nil: nobody does.
 	Seen *Sighting `json:"seen,omitempty"`
 }
@@ -62,6 +66,9 @@ func (s *State) letOut(d *Deployment, end Status, at lockkeeper.Moment) {
 	}
 	scope := lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment)
 	p := s.place(scope)
+	if end == Succeeded || end == Failed {
+		p.Took = p.took(at.Sub(d.Lease.Started))
+	}
 	if end != Succeeded {
 		p.Stretches = gate.Fails(p.Stretches, d.Ask.Artifacts)
 		s.Places[scope] = &p

@@ -75,6 +75,7 @@ type View struct {
 	Deployment
 	Gate    *lockkeeper.Decision // nil once it has ended
 	Version int64                // entries of the journal that it was seen at
+	Queue   *QueuePlace          // nil: it has no place in the queue of the lock
 }
 
 // Holder is the caller who shows the handle of a deployment: he may read and
@@ -128,6 +129,7 @@ func (w *world) view(d *Deployment, now lockkeeper.Moment) View {
 		v.Gate = &lockkeeper.Decision{Subject: "gate", Verdict: lockkeeper.Fail, Code: r.Code, Sentence: r.Sentence, Next: r.Next}
 		return v
 	}
+	v.Votes = w.carrying(d, now).Votes
 	judge := w.judge
 	if d.Status == Running {
 		judge = w.standing
@@ -137,6 +139,7 @@ func (w *world) view(d *Deployment, now lockkeeper.Moment) View {
 		verdict = gate.Also(verdict, *none)
 	}
 	v.Gate = &verdict
+	v.Queue = w.queue(d, facts, v.Phase(), now)
 	return v
 }
 
@@ -230,11 +233,19 @@ func (v View) Seen() string {
 		Status Status
 		Gate   *lockkeeper.Decision
 		Lease  *Lease
-	}{v.Status, v.Gate, v.Lease})
+		Place  int
+	}{v.Status, v.Gate, v.Lease, v.place()})
 	if err != nil {
 		return ""
 	}
 	return lockkeeper.DigestOf(b).Hex()[:24]
+}
+
+func (v View) place() int {
+	if v.Queue == nil {
+		return 0
+	}
+	return v.Queue.Place
 }
 
 // A Filter chooses deployments.

@@ -58,6 +58,7 @@ func (ev *epochOpened) apply(s *State, e Entry) error {
 	s.Epoch = Epoch{Number: ev.Number, Since: e.Time, Held: ev.Confirmer}
 	clear(s.Sessions)
 	clear(s.Requests)
+	clear(s.Shared)
 	clear(s.Proposals)
 	clear(s.Activations)
 	clear(s.PersonTokens)

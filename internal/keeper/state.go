@@ -51,6 +51,10 @@ type State struct {
 	// Deployments that have not ended, by id. Evicted at their end; bounded by
 	// maxWaiting an environment.
 	Deployments map[string]*Deployment `json:"deployments"`
+	// Shared are the votes that may count for later deployments about the same thing, by
+	// its digest. At most maxShared; evicted at Till, when one about it does not succeed,
+	// when an incident opens, and when all its votes are taken.
+	Shared map[lockkeeper.Digest]*Shared `json:"shared"`
 	// Requests to activate a role that wait, by id. At most maxRequests a user
 	// or stage; evicted when they are begun or closed, or time out.
 	Requests map[string]*Request `json:"requests"`
@@ -293,6 +297,7 @@ type Answer struct {
 func newState() *State {
 	return &State{
 		Keys: map[string]*KeyRing{}, Accounts: map[string]*Account{}, Sessions: map[string]*Session{}, Members: map[string]*Member{},
+		Shared:      map[lockkeeper.Digest]*Shared{},
 		Deployments: map[string]*Deployment{}, Tokens: map[lockkeeper.Digest]*TokenUse{},
 		Records: map[string][]gate.Record{}, Evidence: map[string][]*Kept{}, evidence: map[string]*evidenceIndex{}, Answers: map[string]Answer{},
 		Requests: map[string]*Request{}, Activations: map[string]*Activation{}, PersonTokens: map[string]*PersonToken{},

@@ -199,7 +199,7 @@ func (t *Teller) deployment(id string, listeners map[string][]listener, now lock
 		return nil
 	}
 	var out []waiting
-	stamp := fmt.Sprint(d.Moves, len(d.Votes), len(d.Delegated), len(d.Taken), w.Revision.Number, len(listeners[catalog.AboutDeployments]))
+	stamp := fmt.Sprint(d.Moves, len(d.Votes), len(d.Delegated), len(d.Taken), len(w.Shared), w.Revision.Number, len(listeners[catalog.AboutDeployments]))
 	g, known := t.seen[id]
 	if !known || g.stamp != stamp || !now.Before(g.at.Add(2*tellAgain)) {
 		g = glimpse{stamp: stamp, at: now}

@@ -278,6 +278,7 @@ func (w *world) overdue(d *Deployment, now lockkeeper.Moment) bool {
 // ballots are the approvals of d as the gate of the facts sees them now.
 func (w *world) ballots(d *Deployment, f gate.Facts, now lockkeeper.Moment) []gate.Vote {
 	var out []gate.Vote
+	d = w.carrying(d, now)
 	for _, v := range d.approvals() {
 		out = append(out, w.ballot(d, f, v, now))
 	}
@@ -358,7 +359,7 @@ func (w *world) ballot(d *Deployment, f gate.Facts, v Vote, now lockkeeper.Momen
 			persons = append(persons, p)
 		}
 	}
-	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At, SignedIn: v.SignedIn, Strong: v.Strong, Answers: v.Answers,
+	b := gate.Vote{User: v.User, Counts: counts, Persons: persons, At: v.At, SignedIn: v.SignedIn, Strong: v.Strong, Answers: v.Answers, From: v.From, Fills: v.Fills,
 		Right: w.stillMay(v, lockkeeper.ApproveDeployments, lockkeeper.EnvironmentScope(d.Ask.Project, d.Ask.Environment), now)}
 	b.Groups, b.Apart, b.Cooling = w.askedGroups(env, v.User, now), w.apart(d, f, v), w.cools(f, v.User, v.Persons, now)
 	for _, o := range d.Delegated {

@@ -564,10 +564,13 @@ func (s *Server) render(v keeper.View) api.Deployment {
 		d.Delegations = append(d.Delegations, api.Delegation{From: o.From, To: o.To, Comment: o.Comment, At: o.At})
 	}
 	for _, a := range v.Votes {
-		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong, Answers: answersOf(a.Answers)})
+		d.Approvals = append(d.Approvals, api.Approval{User: a.User, Comment: a.Comment, At: a.At, BreakGlass: a.BreakGlass, SignedIn: a.SignedIn, Strong: a.Strong, Answers: answersOf(a.Answers), From: a.From})
 	}
 	d.Plans = plansOf(s.Keeper.Plans(v))
 	d.Checklist = checklistOf(s.Keeper.Checklist(v))
+	if q := v.Queue; q != nil {
+		d.Queue = &api.Queue{Place: q.Place, Start: q.Start, Took: q.Took.Seconds(), Of: q.Of}
+	}
 	if l := v.Lease; l != nil {
 		d.Lease = &api.Lease{Identity: l.Identity, Subject: l.Subject, Started: l.Started, Ends: l.Ends, Limit: l.Limit, Tokens: l.Tokens, TokensTill: l.TokensTill}
 		if i, ok := s.Keeper.Rules().Catalog.Identities[lockkeeper.IdentityScope(v.Ask.Project, l.Identity)]; ok {
