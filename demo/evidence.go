@@ -122,5 +122,55 @@ func (s *story) evidence() error {
 		return err
 	}
 	say("The same digest is let through now, and the journal says on what.")
+	return s.struck(artifact)
+}
+
+// struck keeps the artifact out once it turns out to be bad, also where it was good.
+func (s *story) struck(artifact string) error {
+	out, err := s.expect(0, s.as("dora"), []string{"strike", "add", "--project", "payments", "--environment", "staging", "--artifact", artifact, "--reason", "INC-4711: a back door"}, "It stands in")
+	if err != nil {
+		return err
+	}
+	say("A back door is found in it. Dora strikes it: %s", lineWith(out, "It stands in"))
+	back := []string{"deploy", "--environment", "staging", "--artifact", artifact, "--rollback", "--timeout", "1s", "--", "true"}
+	if out, err = s.expect(120, s.issuer.Job(s.job("9205", "5205", "push", "staging")), back, "artifact_struck"); err != nil {
+		return err
+	}
+	say("Nobody goes back to it there, though it was good: %s", lineWith(out, "artifact_struck"))
 	return nil
 }
+
+// ruled tests a policy before anybody is held to it.
+func (s *story) ruled() error {
+	folder := filepath.Join(s.dir, "policies")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(folder, "small.yaml"), []byte(smallPolicy), 0o644); err != nil {
+		return err
+	}
+	out, err := s.expect(0, nil, []string{"policy", "test", folder}, "small: 2 passed, 0 failed")
+	if err != nil {
+		return err
+	}
+	say("A rule that no check has is written in Rego, with its tests: %s", lineWith(out, "small: 2 passed"))
+	return nil
+}
+
+const smallPolicy = `kind: Policy
+name: small
+title: One deployment, one artifact
+rego: |
+  package small
+
+  deny contains sprintf("%d artifacts at once are too many.", [count(input.artifacts)]) if count(input.artifacts) > 1
+
+tests: |
+  package small_test
+
+  import data.small
+
+  test_one if count(small.deny) == 0 with input as {"artifacts": [{"name": "a"}]}
+
+  test_two if count(small.deny) == 1 with input as {"artifacts": [{"name": "a"}, {"name": "b"}]}
+`

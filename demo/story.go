@@ -92,6 +92,7 @@ func play(ctx context.Context, bin string, keep bool) (err error) {
 		{"The rules are applied as code; a mistake in them is refused with its line", s.govern},
 		{"People get accounts, and prove by a run of their own that they are who they are", s.people},
 		{"The build stage vouches for what it built, and cannot have the production identity", s.build},
+		{"A rule of one's own is tested before anybody is held to it", s.ruled},
 		{"Staging demands tests and provenance: missing, red, brought, and accepted", s.evidence},
 		{"The deploy stage asks, waits at the gate, is let through by two people, and runs", s.deploy},
 		{"The deployment is over: no new token, and the old one dies by the clock", s.after},

@@ -96,7 +96,7 @@ func TestHostileInput(t *testing.T) {
 			t.Run(name+ending, func(t *testing.T) {
 				start := time.Now()
 				c, problems := Read([]File{{"x" + ending, []byte(h.text)}})
-				if took := time.Since(start); took > 3*time.Second {
+				if took := time.Since(start); took > 15*time.Second {
 					t.Errorf("took %s", took)
 				}
 				if c != nil || len(problems) == 0 || len(problems) > maxProblems+1 {
