@@ -22,11 +22,11 @@ type DesignRecord struct {
 
 // A RecordVote is one person's approval of a record.
 type RecordVote struct {
-	User   string
-	Counts lockkeeper.Person // the person whose place it fills
-	Groups []string          // that he was in when he gave it
-	At     lockkeeper.Moment
-	Held   string // why it counts for nothing now, such as an incident that stops who gave it; "": it counts
+	User    string
+	Persons []lockkeeper.Person // every person that the account may be, then and now; one person fills one place
+	Groups  []string            // that he was in when he gave it
+	At      lockkeeper.Moment
+	Held    string // why it counts for nothing now, such as an incident that stops who gave it; "": it counts
 }
 
 // ApprovedFor reports when a record came to have the approvals that a check demands: with
@@ -34,11 +34,14 @@ type RecordVote struct {
 func (r DesignRecord) ApprovedFor(c catalog.RecordCheck) (at lockkeeper.Moment, yes bool, held string) {
 	count := func(all bool) (at lockkeeper.Moment, yes bool) {
 		var persons []lockkeeper.Person
+		n := 0
 		for _, v := range r.Votes {
-			if !inAny(v.Groups, c.Groups) || slices.Contains(persons, v.Counts) || v.Held != "" && !all {
+			known := func(p lockkeeper.Person) bool { return slices.Contains(persons, p) }
+			if !inAny(v.Groups, c.Groups) || slices.ContainsFunc(v.Persons, known) || v.Held != "" && !all {
 				continue
 			}
-			if persons = append(persons, v.Counts); len(persons) == c.Needed() {
+			persons = append(persons, v.Persons...)
+			if n++; n == c.Needed() {
 				return v.At, true
 			}
 		}

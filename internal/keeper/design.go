@@ -59,6 +59,9 @@ const (
 	leastDesignLife = 24 * time.Hour
 )
 
+// recordPrefix begins the id of a record, and of nothing else that a lease rests on.
+const recordPrefix = "r"
+
 func designSubject(id string) string { return "record/" + id }
 
 // designsSubject is under which all entries about design records are found.
@@ -179,7 +182,7 @@ func (w *world) asGate(r *DesignRecord) gate.DesignRecord {
 		if v.Digest != r.Digest || shared(append(w.everybody(v.User, v.Persons), v.Through...), w.author(r)) {
 			continue
 		}
-		one := gate.RecordVote{User: v.User, Counts: countsAs(v.Persons), Groups: v.Groups, At: v.At}
+		one := gate.RecordVote{User: v.User, Persons: w.everybody(v.User, v.Persons), Groups: v.Groups, At: v.At}
 		if i := w.quarantined(v.User); i != nil {
 			one.Held = fmt.Sprintf("%s is quarantined by the incident %s.", v.User, i.ID)
 		}

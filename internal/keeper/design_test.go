@@ -126,6 +126,23 @@ func TestRecordOutlivesNoCheck(t *testing.T) {
 	c.gatesAt(map[time.Duration]string{11*day - time.Millisecond: "record_live", 11 * day: "record_ended"})
 }
 
+// Accounts that turn out to be one person's fill one place, and those of whoever wrote
+// the record fill none, whenever that becomes known.
+func TestRecordOfOnePerson(t *testing.T) {
+	for person, want := range map[string]string{"": "record_live", "sue": "record_waits", "ann": "record_waits"} {
+		c := deployCore(t, recordRules(twoReviewers))
+		must(t, c.user("ann", threats("r-1", "/projects/payments/environments/test", 30*day), 0))
+		must(t, c.approvesRecord("sue", "r-1", time.Second))
+		must(t, c.approvesRecord("wes", "r-1", 2*time.Second))
+		if person != "" {
+			c.rules = mustRules(t, strings.Replace(recordRules(twoReviewers), "{kind: User, name: wes}", "{kind: User, name: wes, person: "+person+"}", 1))
+		}
+		if got := c.gateAt(time.Minute); got != want {
+			t.Errorf("wes is %q: %s, want %s", person, got, want)
+		}
+	}
+}
+
 // A new version takes the place of the one before when it is approved, and an ended one
 // does not bring the old one back.
 func TestRecordSuperseded(t *testing.T) {

@@ -27,7 +27,7 @@ type ProposeRecord struct {
 // ProposeRecord asks for approval of a design record. key, if not "", makes a retry give
 // the same.
 func (k *Keeper) ProposeRecord(ctx context.Context, by Caller, key string, p ProposeRecord) (string, error) {
-	answer, err := do[opened](ctx, k, by, key, proposeRecord{ID: newID("r"), Kind: p.Kind, Scope: p.Scope, Summary: p.Summary, Document: p.Document, Content: p.Content, Size: p.Size, Link: p.Link, Until: p.Until})
+	answer, err := do[opened](ctx, k, by, key, proposeRecord{ID: newID(recordPrefix), Kind: p.Kind, Scope: p.Scope, Summary: p.Summary, Document: p.Document, Content: p.Content, Size: p.Size, Link: p.Link, Until: p.Until})
 	return answer.ID, err
 }
 

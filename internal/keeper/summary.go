@@ -175,7 +175,11 @@ func summaryOf(verifier, origin string, proofs []journal.Proof) (SummaryStatemen
 		VerificationResult: "PASSED", VerifiedLevels: levels(opened.body),
 		Proof: SummaryProof{Deployment: opened.body.ID, AskDigest: granted.body.Digest, Origin: origin, Proofs: proofs}}
 	for _, e := range granted.body.Evidence {
-		s.Predicate.InputAttestations = append(s.Predicate.InputAttestations, SummaryInput{fmt.Sprintf("%s/api/v1/evidence?project=%s#%s", verifier, ask.Project, e.ID), map[string]string{"sha256": e.Content.Hex()}})
+		uri := fmt.Sprintf("%s/api/v1/evidence?project=%s#%s", verifier, ask.Project, e.ID)
+		if strings.HasPrefix(e.ID, recordPrefix+"-") {
+			uri = verifier + "/api/v1/records/" + e.ID
+		}
+		s.Predicate.InputAttestations = append(s.Predicate.InputAttestations, SummaryInput{uri, map[string]string{"sha256": e.Content.Hex()}})
 	}
 	if c := granted.body.Catalog; c != "" {
 		s.Predicate.Policy.Digest = map[string]string{"sha256": c.Hex()}

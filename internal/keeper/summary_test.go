@@ -173,8 +173,8 @@ func TestSummaryOfEvidence(t *testing.T) {
 	piece := gate.Evidence{ID: "e-1", Content: lockkeeper.DigestOf([]byte("document"))}
 	verdict := lockkeeper.Decision{Because: []lockkeeper.Decision{{Subject: "check b", Because: []lockkeeper.Decision{
 		{Subject: "evidence e-1", Verdict: lockkeeper.Pass}, {Subject: "evidence e-1", Verdict: lockkeeper.Pass},
-		{Subject: "evidence e-2", Verdict: lockkeeper.Pass}, {Subject: "evidence e-3", Verdict: lockkeeper.Fail}}}}}
-	rested := restedOn(gate.Facts{Evidence: []gate.Evidence{piece, {ID: "e-3"}}}, verdict)
+		{Subject: "evidence e-2", Verdict: lockkeeper.Pass}, {Subject: "evidence e-3", Verdict: lockkeeper.Fail}, {Subject: "record r-1", Verdict: lockkeeper.Pass}}}}}
+	rested := restedOn(gate.Facts{Evidence: []gate.Evidence{piece, {ID: "e-3"}}, Designs: []gate.DesignRecord{{ID: "r-1", Content: piece.Content}}}, verdict)
 	ask := lockkeeper.Ask{Project: "payments", Environment: "test", Artifacts: []lockkeeper.Artifact{app}}
 	digest, err := ask.Digest()
 	must(t, err)
@@ -189,7 +189,7 @@ func TestSummaryOfEvidence(t *testing.T) {
 	if l := s.Predicate.VerifiedLevels; len(l) != 1 || l[0] != "SLSA_BUILD_LEVEL_2" {
 		t.Errorf("levels %v", l)
 	}
-	if in := s.Predicate.InputAttestations; len(in) != 1 || in[0].URI != "https://lk.example/api/v1/evidence?project=payments#e-1" || in[0].Digest["sha256"] != piece.Content.Hex() {
+	if in := s.Predicate.InputAttestations; len(in) != 2 || in[1].URI != "https://lk.example/api/v1/records/r-1" || in[0].URI != "https://lk.example/api/v1/evidence?project=payments#e-1" || in[0].Digest["sha256"] != piece.Content.Hex() {
 		t.Errorf("inputs %v", in)
 	}
 }
