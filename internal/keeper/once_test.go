@@ -396,3 +396,46 @@ func (m *onceModel) released(rt *rapid.T, id string, d *Deployment, reached map[
 	}
 	m.votes[a.subject] = shared
 }
+
+// TestCarriedByBothDemands carries no vote to an ask that was opened while the check
+// demanded something else, though it demands the same again by now.
+func TestCarriedByBothDemands(t *testing.T) {
+	c, _ := through(t, onceRules())
+	before := c.rules
+	c.rules = mustRules(t, strings.Replace(onceRules(), "groups: [managers], once: true", "groups: [managers], instructions: look, once: true", 1))
+	j := c.job("2", "12", "production", "1001", 0)
+	must(t, c.open("d-b", j, "production", 4*time.Second))
+	c.rules = before
+	if err := c.claim("d-b", j, 5*time.Second); codeOf(err) != "approvals_missing" {
+		t.Errorf("opened under another demand: %v", err)
+	}
+}
+
+// TestVoidedIsNotShared takes, with an activation, the votes that were given under it
+// from what counts for later, and only those.
+func TestVoidedIsNotShared(t *testing.T) {
+	c, _ := through(t, onceRules())
+	for _, o := range c.Shared {
+		o.Votes[0].Activation = "a-1"
+	}
+	shared := func() (n int) {
+		for _, o := range c.Shared {
+			n += len(o.Votes)
+		}
+		return n
+	}
+	must(t, (&votesVoided{Activation: "a-2"}).apply(c.State, Entry{}))
+	if shared() != 2 {
+		t.Errorf("another activation took votes: %d are left", shared())
+	}
+	must(t, (&votesVoided{Activation: "a-1"}).apply(c.State, Entry{}))
+	if shared() != 1 {
+		t.Errorf("%d votes are left", shared())
+	}
+	if err := c.open("d-b", c.job("2", "12", "production", "1001", 0), "production", 4*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if d := c.view(c.Deployments["d-b"], began.Add(5*time.Second)); d.Gate.Code != "approvals_missing" {
+		t.Errorf("d-b stands at %s", d.Gate.Sentence)
+	}
+}
