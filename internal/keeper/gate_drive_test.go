@@ -37,7 +37,12 @@ type gateDrive struct {
 	tb      *testing.T
 }
 
-func (g *gateDrive) clock() time.Time { return g.m.now.Time() }
+// clock is asked by the keeper's own goroutines, too.
+func (g *gateDrive) clock() time.Time {
+	g.m.ticking.Lock()
+	defer g.m.ticking.Unlock()
+	return g.m.now.Time()
+}
 
 // rules compiles each stance once.
 func (g *gateDrive) rules(p stance) *Rules {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper"
@@ -212,6 +213,7 @@ type handFreeze struct {
 
 // A gateModel is the world as the rules know it.
 type gateModel struct {
+	ticking sync.Mutex // over now
 	now     lockkeeper.Moment
 	law     stance
 	asks    []*stagedAsk // oldest first
@@ -392,7 +394,9 @@ func (m *gateModel) end(a *stagedAsk) {
 
 // pass lets time pass, and ends by arithmetic what it ends.
 func (m *gateModel) pass(d time.Duration) {
+	m.ticking.Lock()
 	m.now = m.now.Add(d)
+	m.ticking.Unlock()
 	for _, a := range m.asks {
 		a.outwaited = a.outwaited || !a.ended && a.started.IsZero() && !m.waits(a)
 		if !a.ended && !a.started.IsZero() && !m.now.Before(a.ends) {
