@@ -197,6 +197,26 @@ func TestBearerRefreshed(t *testing.T) {
 	}
 }
 
+// A token that was refused is not shown again, though none could be fetched in its place.
+func TestBearerRefusedIsForgotten(t *testing.T) {
+	g := guardedBy(t)
+	c, q := g.client(t, serviceSecret)
+	if said := c.says(t, q); said != "true" {
+		t.Fatal(said)
+	}
+	g.mu.Lock()
+	g.refused[g.shown[0]], g.token = true, "redirect"
+	g.mu.Unlock()
+	for range 2 {
+		if said := c.says(t, q); said != "token_refused" {
+			t.Error(said)
+		}
+	}
+	if _, asked := g.counts(); asked != 2 {
+		t.Errorf("the service was shown %d tokens", asked)
+	}
+}
+
 // A wrong secret is told no by the provider, nothing is asked without a token, and a
 // secret that is put right is shown at once.
 func TestBearerSecret(t *testing.T) {

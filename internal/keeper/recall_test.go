@@ -75,7 +75,8 @@ func TestWhatIfOutside(t *testing.T) {
 // A rehearsal says what a service answered to the same question about another ask, and
 // says so where only the service knows.
 func TestRehearsalRecallsAnswers(t *testing.T) {
-	c := waitsOn(t, upCheck("up", "up", ""), service("own", ""), "{name: change, change: {jira: 'https://jira.example', parameter: change, field: customfield_1}}")
+	c := waitsOn(t, upCheck("up", "up", ""), service("own", ""), "{name: change, change: {jira: 'https://jira.example', parameter: change, field: customfield_1}}",
+		"{name: plain, call: {service: {url: 'https://plain.example', method: GET, criteria: body.ok == true}}}")
 	rehearsed := func(at time.Duration) map[string]Awaited {
 		t.Helper()
 		r, err := c.rehearse(openDeployment{ID: rehearsed, Job: c.job("2", "12", "test", "1001", at), Environment: "test", Artifacts: []lockkeeper.Artifact{app}}, began.Add(at))
@@ -87,12 +88,12 @@ func TestRehearsalRecallsAnswers(t *testing.T) {
 			}
 			out[strings.TrimPrefix(a.Decision.Subject, "check ")] = a
 		}
-		if r.Sure || len(out) != 3 || r.Gate.Verdict != lockkeeper.Wait {
+		if r.Sure || len(out) != 4 || r.Gate.Verdict != lockkeeper.Wait {
 			t.Errorf("%+v", r)
 		}
 		return out
 	}
-	for _, check := range []string{"up", "own", "change"} {
+	for _, check := range []string{"up", "own", "change", "plain"} {
 		if d := rehearsed(time.Second)[check].Decision; d.Code != "call_unknowable" || d.Verdict != lockkeeper.Wait {
 			t.Errorf("before any answer, %s: %+v", check, d)
 		}
@@ -100,11 +101,12 @@ func TestRehearsalRecallsAnswers(t *testing.T) {
 	must(t, c.answers("up", met(true), 2*time.Second))
 	must(t, c.answers("own", met(true), 2*time.Second))
 	must(t, c.answers("change", met(true), 2*time.Second))
+	must(t, c.answers("plain", met(true), 2*time.Second))
 	got := rehearsed(3 * time.Second)
 	if d := got["up"].Decision; d.Code != "call_recalled" || !strings.Contains(d.Sentence, "[call_good]") || strings.Contains(d.Sentence, "d-t") || d.Verdict != lockkeeper.Wait {
 		t.Errorf("%+v", d)
 	}
-	for _, check := range []string{"own", "change"} { // an answer about one ask is none about another
+	for _, check := range []string{"own", "change", "plain"} { // an answer about one ask is none about another
 		if d := got[check].Decision; d.Code != "call_unknowable" {
 			t.Errorf("%s: %+v", check, d)
 		}
