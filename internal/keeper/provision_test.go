@@ -330,7 +330,7 @@ func (p *provisioning) act() {
 // expects of what was not ended yet that it gives nothing, also when he is again.
 func (p *provisioning) lapse(active map[string]string) {
 	for id, subject := range p.active {
-		if _, red := p.in(subject, "g1"); !red {
+		if _, red := p.in(subject, "g1"); !red || p.away(subject) { // by what it writes, or as the catalog lets it write again
 			p.lapsed[id] = true
 		}
 		if active[id] == "" && p.lapsed[id] {
