@@ -67,10 +67,8 @@ func instantOf(s string, now time.Time) (lockkeeper.Moment, error) {
 	if s == "" {
 		return lockkeeper.Moment{}, nil
 	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return lockkeeper.MomentOf(t), nil
-		}
+	if m, is := dayOrInstant(s); is {
+		return m, nil
 	}
 	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
 		return lockkeeper.MomentOf(now.Add(-ago)), nil
@@ -82,6 +80,16 @@ func instantOf(s string, now time.Time) (lockkeeper.Moment, error) {
 	}
 	return lockkeeper.Moment{}, lockkeeper.Invalid.Errorf("moment_malformed", "%.40q is no instant, and not how long ago something was.", s).
 		WithNext("Write 2026-11-01T00:00:00Z, 2026-11-01, 12h, 30d or 4w.")
+}
+
+// dayOrInstant reads an instant, or a day, whose beginning in UTC is meant.
+func dayOrInstant(s string) (lockkeeper.Moment, bool) {
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return lockkeeper.MomentOf(t), true
+		}
+	}
+	return lockkeeper.Moment{}, false
 }
 
 // span writes seconds for people: its two largest units.

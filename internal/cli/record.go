@@ -1,15 +1,12 @@
 package cli
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/lockkeeper/lockkeeper"
 	"github.com/lockkeeper/lockkeeper/api"
@@ -73,10 +70,8 @@ more. A new version takes the place of the one before when it is approved, not b
 
 // endOf reads a day, of which the beginning in UTC is meant, or an instant.
 func endOf(text string) (lockkeeper.Moment, error) {
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return lockkeeper.MomentOf(t), nil
-		}
+	if m, is := dayOrInstant(text); is {
+		return m, nil
 	}
 	return lockkeeper.Moment{}, lockkeeper.Invalid.Errorf("until_malformed", "%.40q is no day and no instant.", text).WithNext("Write 2027-06-01 or 2027-06-01T12:00:00Z.").WithField("--until")
 }
@@ -86,20 +81,18 @@ func digestOf(file string, in *api.ProposeRecord) error {
 	unreadable := func(err error) error {
 		return lockkeeper.Invalid.Errorf("document_missing", "The document cannot be read: %v.", err).WithNext("Name a file that is there: --file threats.pdf").WithField(file)
 	}
-	f, err := os.Open(file)
+	info, err := os.Stat(file)
 	if err != nil {
 		return unreadable(err)
 	}
-	defer f.Close()
-	sum := sha256.New()
-	n, err := io.Copy(sum, io.LimitReader(f, maxDocument+1))
-	switch {
-	case err != nil:
-		return unreadable(err)
-	case n == 0 || n > maxDocument:
-		return lockkeeper.Invalid.Errorf("document_unfit", "The document has %d bytes or more; it must have 1 to %d.", n, maxDocument).WithNext("Name the document itself.").WithField(file)
+	if !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > maxDocument {
+		return lockkeeper.Invalid.Errorf("document_unfit", "The document is no file of 1 to %d bytes.", maxDocument).WithNext("Name the document itself.").WithField(file)
 	}
-	in.Document, in.Size, in.Content = filepath.Base(file), n, lockkeeper.Digest("sha256:"+hex.EncodeToString(sum.Sum(nil)))
+	sum, err := digestFile(file)
+	if err != nil {
+		return unreadable(err)
+	}
+	in.Document, in.Size, in.Content = filepath.Base(file), info.Size(), lockkeeper.Digest("sha256:"+sum)
 	return nil
 }
 
