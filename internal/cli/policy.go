@@ -111,6 +111,10 @@ func printPolicyTests(w io.Writer, reports []policyReport) {
 			}
 		}
 		for _, u := range r.Uncovered {
+			if u[0] == u[1] {
+				fmt.Fprintf(w, "  no test runs line %d\n", u[0])
+				continue
+			}
 			fmt.Fprintf(w, "  no test runs the lines %d to %d\n", u[0], u[1])
 		}
 	}
